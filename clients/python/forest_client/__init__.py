@@ -1,0 +1,1 @@
+"""Call Forest Serving: a service config and forest-predict."""

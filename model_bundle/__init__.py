@@ -1,0 +1,1 @@
+"""The contract between export and server: what a bundle is, and how it is read, checked and run."""

@@ -1,0 +1,289 @@
+"""From a row as a caller has it to the float32 vector that the graph takes: one way, export and server alike.
+
+A row comes by name (a record) or by position (a vector). Either way it is cast to float32 once, here, and
+every value is checked against the manifest's rules. The usual row, complete and within the ranges of
+training, takes a path without a Python loop; any other is looked at feature by feature, to say all that is
+wrong with it.
+"""
+
+import math
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_bundle.manifest import Feature
+
+Value = float | str | bool | None
+Reason = Literal[
+    "UNKNOWN_FEATURE",
+    "MISSING_FEATURE",
+    "MISSING_VALUE",
+    "WRONG_TYPE",
+    "WRONG_LENGTH",
+    "UNKNOWN_CATEGORY",
+    "NOT_FINITE",
+    "OUT_OF_RANGE",
+]
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_PYTHON_TYPES = {"number": float, "category": str, "flag": bool}
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A fault of a row. ``feature`` is empty if it is the whole row's."""
+
+    feature: str
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfTrainingRange:
+    """A value that is odd but allowed."""
+
+    feature: str
+    message: str
+
+
+class InvalidRow(ValueError):  # noqa: N818 - it is the row that is invalid
+    """A row that cannot be scored, with every fault found in it."""
+
+    def __init__(self, violations: list[Violation]):
+        super().__init__("; ".join(violation.message for violation in violations))
+        self.violations = violations
+
+
+class Encoder:
+    """Encodes one row at a time into `row`.
+
+    Parameters
+    ----------
+    features
+        The manifest's features, in order.
+
+    Attributes
+    ----------
+    row : ndarray of float32, shape (features,)
+        The row encoded last. The same memory for the encoder's whole life, so a session can be bound to it.
+        An encoder therefore belongs to one thread at a time.
+    """
+
+    def __init__(self, features: tuple[Feature, ...]):
+        self.features = features
+        count = len(features)
+        self._bytes = bytearray(4 * count)
+        self.row: NDArray[np.float32] = np.frombuffer(self._bytes, np.float32)
+        self._pack_into = struct.Struct(f"={count}f").pack_into
+        self._names = {feature.name: index for index, feature in enumerate(features)}
+        names = [feature.name for feature in features]
+        # itemgetter answers a bare item, not a tuple, for a single name.
+        self._pick = itemgetter(*names) if count > 1 else lambda record: (record[names[0]],)
+        self._types = tuple(_PYTHON_TYPES[feature.type] for feature in features)
+        self._codes: list[tuple[int, dict[str | bool, float]]] = [
+            (index, _codes(feature)) for index, feature in enumerate(features) if feature.type != "number"
+        ]
+        bounds = np.array([_bounds(feature) for feature in features], np.float32)
+        self._low, self._high = np.ascontiguousarray(bounds[:, 0]), np.ascontiguousarray(bounds[:, 1])
+        self._discrete = np.array([index for index, _ in self._codes], np.intp)
+        # Both comparisons write into one piece of memory, so that one comparison of bytes answers for all.
+        self._within = bytearray(2 * count)
+        self._all_within = bytes([1] * (2 * count))
+        within = np.frombuffer(self._within, np.bool_)
+        self._above_low, self._below_high = within[:count], within[count:]
+
+    def encode_record(self, record: Mapping[str, Value]) -> list[OutOfTrainingRange]:
+        """Encode a row by name.
+
+        Parameters
+        ----------
+        record
+            A value for each feature: a float for a number, text for a category, a bool for a flag. A
+            feature that is absent or None, or a number that is NaN, is a missing value.
+
+        Returns
+        -------
+        list of OutOfTrainingRange
+            What is odd about the row.
+
+        Raises
+        ------
+        InvalidRow
+            With every fault of the row.
+        """
+        try:
+            values = self._pick(record)
+            if len(record) != len(values) or tuple(map(type, values)) != self._types:
+                values = self._pick_carefully(record)
+            elif self._codes:
+                values = list(values)
+                for index, codes in self._codes:
+                    values[index] = codes[values[index]]
+            self._pack_into(self._bytes, 0, *values)
+        except (KeyError, OverflowError):
+            self._pack_into(self._bytes, 0, *self._pick_carefully(record))
+        return self._check()
+
+    def encode_vector(self, values: Iterable[float]) -> list[OutOfTrainingRange]:
+        """Encode a row by position.
+
+        Parameters
+        ----------
+        values
+            A number for each feature in order: a category's code, 0 or 1 for a flag, NaN for a missing value.
+
+        Returns
+        -------
+        list of OutOfTrainingRange
+            What is odd about the row.
+
+        Raises
+        ------
+        InvalidRow
+            With every fault of the row.
+        """
+        try:
+            self._pack_into(self._bytes, 0, *values)
+        except struct.error:
+            count = len(list(values))
+            raise InvalidRow(
+                [
+                    Violation(
+                        "",
+                        "WRONG_LENGTH",
+                        f"{count} values, but the model has {len(self.features)} features: "
+                        "GetModel lists them in order",
+                    )
+                ]
+            ) from None
+        except OverflowError:
+            self.row[:] = [_float32(value) for value in values]
+        return self._check()
+
+    def _check(self) -> list[OutOfTrainingRange]:
+        row = self.row
+        np.greater_equal(row, self._low, self._above_low)
+        np.less_equal(row, self._high, self._below_high)
+        if self._within == self._all_within and not (self._codes and self._broken_codes()):
+            return []
+        return self._explain()
+
+    def _broken_codes(self) -> bool:
+        codes = self.row[self._discrete]
+        return bool((codes != np.rint(codes)).any())
+
+    def _explain(self) -> list[OutOfTrainingRange]:
+        """Look at every value of a row that is not plainly right."""
+        violations: list[Violation] = []
+        odd: list[OutOfTrainingRange] = []
+        for index, feature in enumerate(self.features):
+            value = float(self.row[index])
+            if math.isnan(value):
+                if feature.missing == "reject":
+                    violations.append(_missing(feature, "MISSING_VALUE"))
+            elif math.isinf(value):
+                violations.append(
+                    Violation(feature.name, "NOT_FINITE", f"{feature.name}: infinite, or beyond float32")
+                )
+            elif feature.type != "number":
+                if value not in range(len(feature.categories) or 2):
+                    violations.append(_wrong_code(feature, value))
+            elif not self._low[index] <= value <= self._high[index]:
+                message = (
+                    f"{feature.name}: {value:g} is outside the range of training, "
+                    f"{feature.minimum:g} to {feature.maximum:g}"
+                )
+                if feature.out_of_range == "reject":
+                    violations.append(Violation(feature.name, "OUT_OF_RANGE", message))
+                else:
+                    odd.append(OutOfTrainingRange(feature.name, message))
+        if violations:
+            raise InvalidRow(violations)
+        return odd
+
+    def _pick_carefully(self, record: Mapping[str, Value]) -> list[float]:
+        """Return the codes of a record that is not plainly right, or say what is wrong with it."""
+        violations = [
+            Violation(name, "UNKNOWN_FEATURE", f"{name}: the model has no such feature")
+            for name in sorted(record.keys() - self._names.keys())
+        ]
+        codes = []
+        for feature in self.features:
+            code = _code(feature, record.get(feature.name))
+            if isinstance(code, Violation):
+                violations.append(code)
+            else:
+                codes.append(code)
+        if violations:
+            raise InvalidRow(violations)
+        return codes
+
+
+def _bounds(feature: Feature) -> tuple[float, float]:
+    """Return the inclusive range of codes that need no second look."""
+    if feature.type != "number":
+        return 0, (len(feature.categories) or 2) - 1
+    if feature.minimum is None or feature.maximum is None:
+        return -_FLOAT32_MAX, _FLOAT32_MAX
+    return feature.minimum, feature.maximum
+
+
+def _codes(feature: Feature) -> dict[str | bool, float]:
+    if feature.type == "flag":
+        return {False: 0.0, True: 1.0}
+    return {category: float(code) for code, category in enumerate(feature.categories)}
+
+
+def _code(feature: Feature, value: Value) -> float | Violation:
+    """Return a value's code, or what is wrong with it."""
+    name = feature.name
+    if value is None:
+        return math.nan if feature.missing == "impute" else _missing(feature, "MISSING_FEATURE")
+    if feature.type == "number":
+        if type(value) not in (float, int):
+            return _wrong_type(feature, "a number", value)
+        number = _float32(float(value))
+        if math.isinf(number):
+            return Violation(name, "NOT_FINITE", f"{name}: {value} is infinite, or beyond float32")
+        if math.isnan(number) and feature.missing == "reject":
+            return _missing(feature, "MISSING_VALUE")
+        return number
+    if feature.type == "flag":
+        return float(value) if isinstance(value, bool) else _wrong_type(feature, "a flag", value)
+    if not isinstance(value, str):
+        return _wrong_type(feature, "text", value)
+    if value not in feature.categories:
+        known = ", ".join(map(repr, feature.categories))
+        return Violation(name, "UNKNOWN_CATEGORY", f"{name}: {_shown(value)} is none of {known}")
+    return float(feature.categories.index(value))
+
+
+def _float32(value: float) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
+
+
+def _missing(feature: Feature, reason: Reason) -> Violation:
+    return Violation(feature.name, reason, f"{feature.name}: missing, and the model has no rule for that")
+
+
+def _wrong_type(feature: Feature, expected: str, value: Value) -> Violation:
+    return Violation(feature.name, "WRONG_TYPE", f"{feature.name}: expects {expected}, not {_shown(value)}")
+
+
+def _wrong_code(feature: Feature, value: float) -> Violation:
+    last = (len(feature.categories) or 2) - 1
+    return Violation(
+        feature.name, "UNKNOWN_CATEGORY", f"{feature.name}: {value:g} is no code, which are 0 to {last}"
+    )
+
+
+def _shown(value: Value) -> str:
+    """Return a value as messages show it: a caller's text is not echoed without bound."""
+    text = repr(value)
+    return text if len(text) <= 50 else text[:47] + "..."

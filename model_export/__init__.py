@@ -1,0 +1,1 @@
+"""Train, convert, prove equal, write the bundle."""
