@@ -63,8 +63,8 @@ class PredictResponse(_message.Message):
     version: str
     digest: str
     classification: Classification
-    warnings: _containers.RepeatedCompositeFieldContainer[Warning]
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., classification: _Optional[_Union[Classification, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[Warning, _Mapping]]] = ...) -> None: ...
+    warnings: _containers.RepeatedCompositeFieldContainer[InputWarning]
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., classification: _Optional[_Union[Classification, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[InputWarning, _Mapping]]] = ...) -> None: ...
 
 class Classification(_message.Message):
     __slots__ = ("label", "probability", "threshold", "risk_level")
@@ -78,18 +78,18 @@ class Classification(_message.Message):
     risk_level: str
     def __init__(self, label: _Optional[str] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., risk_level: _Optional[str] = ...) -> None: ...
 
-class Warning(_message.Message):
+class InputWarning(_message.Message):
     __slots__ = ("feature", "reason", "message")
     class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
-        REASON_UNSPECIFIED: _ClassVar[Warning.Reason]
-        REASON_OUT_OF_TRAINING_RANGE: _ClassVar[Warning.Reason]
-    REASON_UNSPECIFIED: Warning.Reason
-    REASON_OUT_OF_TRAINING_RANGE: Warning.Reason
+        REASON_UNSPECIFIED: _ClassVar[InputWarning.Reason]
+        REASON_OUT_OF_TRAINING_RANGE: _ClassVar[InputWarning.Reason]
+    REASON_UNSPECIFIED: InputWarning.Reason
+    REASON_OUT_OF_TRAINING_RANGE: InputWarning.Reason
     FEATURE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     feature: str
-    reason: Warning.Reason
+    reason: InputWarning.Reason
     message: str
-    def __init__(self, feature: _Optional[str] = ..., reason: _Optional[_Union[Warning.Reason, str]] = ..., message: _Optional[str] = ...) -> None: ...
+    def __init__(self, feature: _Optional[str] = ..., reason: _Optional[_Union[InputWarning.Reason, str]] = ..., message: _Optional[str] = ...) -> None: ...

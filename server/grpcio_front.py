@@ -1,0 +1,331 @@
+"""The first front: carries calls between grpcio and the core.
+
+It runs on grpcio's own C core, through the interface that grpcio's servers themselves are written on
+(`grpc._cython.cygrpc`): a completion queue gives events, each with the function that it was asked for with,
+and one thread calls them. A call is decoded, scored and answered on that thread, without handing it to
+another: that is 3 to 4 times the rate of `grpc.server`, and 5 times that of `grpc.aio`. The interface is
+not a public one: grpcio is pinned, and tests/server/test_grpcio_front.py holds what is relied upon.
+See docs/decisions/0003-unary-path.md.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+from server.call import Call, Exchange, Handler, Metadata, Method, Subscription, Unary
+from server.status import Code, StatusError
+
+_log = logging.getLogger(__name__)
+
+_FLAGS = 0
+_REQUEST = object()
+_SHUTDOWN = object()
+
+
+class GrpcioFront:
+    """A gRPC server with a thread of its own.
+
+    Parameters
+    ----------
+    name
+        The thread's name, for logs.
+    methods
+        What is called, by path, as ``/grpc.health.v1.Health/Check``.
+    address
+        Where to listen, as ``localhost:50051``. Port 0 takes any free one.
+    options
+        Channel arguments of the C core.
+
+    Attributes
+    ----------
+    port : int
+        The port that it listens on.
+
+    Raises
+    ------
+    OSError
+        If it cannot listen there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        methods: Mapping[str, Method],
+        address: str,
+        options: Sequence[tuple[str, int]] = (),
+    ):
+        self._methods = {path.encode(): method for path, method in methods.items()}
+        self._queue = cygrpc.CompletionQueue()
+        # Without so_reuseport=0 two servers could share a port, and each get a part of the calls.
+        self._server = cygrpc.Server((("grpc.so_reuseport", 0), *options), False)
+        self._server.register_completion_queue(self._queue)
+        try:
+            self.port: int = self._server.add_http2_port(address.encode())
+        except RuntimeError:
+            self.port = 0
+        if not self.port:
+            raise OSError(f"cannot listen on {address}: is something else listening there?")
+        # Calls and the request for the next one: the loop ends when there are none, after shutdown.
+        self._open: set[object] = set()
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer calls."""
+        self._server.start()
+        self._request()
+        self._thread.start()
+
+    def stop(self, grace: float) -> None:
+        """Stop. New calls are refused; those in hand have ``grace`` seconds to finish."""
+        self._open.add(_SHUTDOWN)
+        self._server.shutdown(self._queue, _SHUTDOWN)
+        for call in tuple(self._open):
+            if isinstance(call, _SubscriptionCall):
+                call.fail(StatusError(Code.UNAVAILABLE, "the server stops: call another"))
+        self._thread.join(grace)
+        if self._thread.is_alive():
+            self._server.cancel_all_calls()
+            self._thread.join()
+        self._server.destroy()
+
+    def _request(self) -> None:
+        self._open.add(_REQUEST)
+        self._server.request_call(self._queue, self._queue, _REQUEST)
+
+    def _loop(self) -> None:
+        poll = self._queue.poll
+        while self._open:
+            event = poll(None)
+            tag = event.tag
+            try:
+                if tag is _REQUEST:
+                    self._open.discard(_REQUEST)
+                    if event.success:
+                        self._request()
+                        self._accept(event)
+                elif tag is _SHUTDOWN:
+                    self._open.discard(_SHUTDOWN)
+                else:
+                    tag(event)
+            except Exception:
+                # A fault of one call must not end the others.
+                _log.exception("fault while handling an event")
+            # The C core spins if it is polled while somebody holds an event of a call that has ended.
+            event = tag = None
+
+    def _accept(self, event: Any) -> None:
+        details = event.call_details
+        call = Call(details.deadline, event.invocation_metadata, event.call.peer)
+        method = self._methods.get(details.method)
+        if type(method) is Unary:
+            _UnaryCall(self._open, event.call, call, method.handle)
+        elif type(method) is Exchange:
+            _ExchangeCall(self._open, event.call, call, method.handle)
+        elif type(method) is Subscription:
+            _SubscriptionCall(self._open, event.call, call, method.subscribe)
+        else:
+            _UnaryCall(self._open, event.call, call, _unimplemented(details.method))
+
+
+class _UnaryCall:
+    """Reads the request; then sends response, status and all in one go."""
+
+    __slots__ = ("_call", "_context", "_handle", "_open")
+
+    def __init__(self, open_calls: set[object], call: Any, context: Call, handle: Handler):
+        self._open = open_calls
+        self._call = call
+        self._context = context
+        self._handle = handle
+        open_calls.add(self)
+        call.start_server_batch((cygrpc.ReceiveMessageOperation(_FLAGS),), self._received)
+
+    def _received(self, event: Any) -> None:
+        request = event.batch_operations[0].message()
+        operations: tuple[Any, ...]
+        try:
+            if request is None:
+                raise _no_message()
+            operations = (
+                cygrpc.SendInitialMetadataOperation(None, _FLAGS),
+                cygrpc.SendMessageOperation(self._handle(request, self._context), _FLAGS),
+                cygrpc.SendStatusFromServerOperation(None, 0, b"", _FLAGS),
+                cygrpc.ReceiveCloseOnServerOperation(_FLAGS),
+            )
+        except Exception as error:
+            operations = (
+                cygrpc.SendInitialMetadataOperation(None, _FLAGS),
+                _status_operation(error),
+                cygrpc.ReceiveCloseOnServerOperation(_FLAGS),
+            )
+        self._call.start_server_batch(operations, self._finished)
+
+    def _finished(self, _event: Any) -> None:
+        self._open.discard(self)
+
+
+class _StreamCall:
+    """What calls with more than one message have in common: two halves that end apart."""
+
+    def __init__(self, open_calls: set[object], call: Any, context: Call):
+        self._open = open_calls
+        self._call = call
+        self._context = context
+        self._lock = threading.Lock()
+        self._begun = False
+        self._statused = False
+        self._pending = 0
+        open_calls.add(self)
+        self._start((cygrpc.ReceiveCloseOnServerOperation(_FLAGS),), self._closed)
+        self._receive()
+
+    def fail(self, error: Exception) -> None:
+        """End the call with an error's status, or with OK by `_finish`."""
+        self._finish(_status_operation(error))
+
+    def _start(self, operations: tuple[Any, ...], then: Callable[[Any], None]) -> None:
+        self._pending += 1
+
+        def completed(event: Any) -> None:
+            try:
+                then(event)
+            finally:
+                with self._lock:
+                    self._pending -= 1
+                    if not self._pending:
+                        self._open.discard(self)
+
+        self._call.start_server_batch(operations, completed)
+
+    def _receive(self) -> None:
+        self._start((cygrpc.ReceiveMessageOperation(_FLAGS),), self._received)
+
+    def _begin(self) -> tuple[Any, ...]:
+        if self._begun:
+            return ()
+        self._begun = True
+        return (cygrpc.SendInitialMetadataOperation(None, _FLAGS),)
+
+    def _finish(self, status: Any) -> None:
+        with self._lock:
+            if not self._statused:
+                self._statused = True
+                self._start((*self._begin(), status), _nothing)
+
+    def _received(self, event: Any) -> None:
+        raise NotImplementedError
+
+    def _closed(self, _event: Any) -> None:
+        """Take note that the call is over, cancelled or not."""
+
+
+class _ExchangeCall(_StreamCall):
+    """Reads a message, answers it, reads the next: who does not read answers is not read from."""
+
+    def __init__(self, open_calls: set[object], call: Any, context: Call, handle: Handler):
+        self._handle = handle
+        super().__init__(open_calls, call, context)
+
+    def _received(self, event: Any) -> None:
+        request = event.batch_operations[0].message()
+        if request is None:
+            self._finish(cygrpc.SendStatusFromServerOperation(None, 0, b"", _FLAGS))
+            return
+        try:
+            response = self._handle(request, self._context)
+        except Exception as error:
+            self.fail(error)
+            return
+        with self._lock:
+            if not self._statused:
+                self._start((*self._begin(), cygrpc.SendMessageOperation(response, _FLAGS)), self._sent)
+
+    def _sent(self, event: Any) -> None:
+        if event.success:
+            self._receive()
+
+
+class _SubscriptionCall(_StreamCall):
+    """Reads the one request, then sends whatever comes, the newest last."""
+
+    def __init__(
+        self,
+        open_calls: set[object],
+        call: Any,
+        context: Call,
+        subscribe: Callable[[bytes, Call, Callable[[bytes], None]], Callable[[], None]],
+    ):
+        self._subscribe = subscribe
+        self._unsubscribe: Callable[[], None] | None = None
+        self._over = False
+        self._sending = False
+        self._newest: bytes | None = None
+        super().__init__(open_calls, call, context)
+
+    def send(self, message: bytes) -> None:
+        """Send a message now, or when the one before it is on its way."""
+        with self._lock:
+            if self._statused or self._over:
+                return
+            if self._sending:
+                self._newest = message
+                return
+            self._sending = True
+            self._start((*self._begin(), cygrpc.SendMessageOperation(message, _FLAGS)), self._sent)
+
+    def _received(self, event: Any) -> None:
+        request = event.batch_operations[0].message()
+        try:
+            if request is None:
+                raise _no_message()
+            self._unsubscribe = self._subscribe(request, self._context, self.send)
+        except Exception as error:
+            self.fail(error)
+        if self._over:
+            self._end()
+
+    def _sent(self, event: Any) -> None:
+        with self._lock:
+            self._sending = False
+            newest, self._newest = self._newest, None
+        if newest is not None and event.success:
+            self.send(newest)
+
+    def _closed(self, _event: Any) -> None:
+        self._over = True
+        self._end()
+
+    def _end(self) -> None:
+        if self._unsubscribe:
+            self._unsubscribe()
+
+
+def _status_operation(error: Exception) -> Any:
+    """Return what tells a caller of an error: its own if it is a StatusError, else that there was a fault."""
+    metadata: Metadata | None = None
+    if isinstance(error, StatusError):
+        code, message = error.code, error.message
+        if error.details:
+            metadata = (("grpc-status-details-bin", error.to_bytes()),)
+    else:
+        _log.error("fault while answering a call", exc_info=error)
+        code, message = Code.INTERNAL, "a fault of the server; its log has more"
+    return cygrpc.SendStatusFromServerOperation(metadata, int(code), message.encode(), _FLAGS)
+
+
+def _unimplemented(path: bytes) -> Handler:
+    def refuse(_request: bytes, _call: Call) -> bytes:
+        raise StatusError(Code.UNIMPLEMENTED, f"no method {path[:128].decode(errors='replace')}")
+
+    return refuse
+
+
+def _no_message() -> StatusError:
+    return StatusError(Code.INVALID_ARGUMENT, "the call ended without a request")
+
+
+def _nothing(_event: Any) -> None:
+    """Wait for nothing more."""

@@ -1,0 +1,102 @@
+"""`forest.v1.PredictionService`: decode, validate and encode, run, answer."""
+
+from collections.abc import Mapping
+
+from forest.v1.prediction_service_pb2 import (
+    Classification,
+    InputWarning,
+    PredictRequest,
+    PredictResponse,
+    Record,
+)
+from google.protobuf.message import DecodeError
+
+from model_bundle.encoding import InvalidRow, Value
+from server.call import Call, Method, Unary
+from server.models import Models
+from server.status import Code, StatusError, invalid_request, invalid_row
+
+
+class PredictionService:
+    """Scores rows.
+
+    Parameters
+    ----------
+    models
+        Where requests find their model.
+    """
+
+    name = "forest.v1.PredictionService"
+
+    def __init__(self, models: Models):
+        self._models = models
+
+    def methods(self) -> Mapping[str, Method]:
+        """Return the service's methods by name."""
+        return {"Predict": Unary(self.predict)}
+
+    def predict(self, data: bytes, call: Call) -> bytes:
+        """Score one row: a serialised PredictRequest in, a serialised PredictResponse out."""
+        try:
+            request = PredictRequest.FromString(data)
+        except DecodeError as error:
+            raise undecodable(PredictRequest.DESCRIPTOR.full_name) from error
+        model = self._models.find(request.model, request.version)
+        bundle = model.bundle
+        if bundle is None:
+            raise StatusError(
+                Code.UNAVAILABLE, f"model {model.name} {model.version} is not served: {model.refusal}"
+            )
+        if call.expired():
+            raise StatusError(Code.DEADLINE_EXCEEDED, "the deadline had passed before the row was scored")
+        kind = request.WhichOneof("input")
+        with model.lock:
+            try:
+                if kind == "vector":
+                    odd = bundle.encoder.encode_vector(request.vector.values)
+                elif kind == "record":
+                    odd = bundle.encoder.encode_record(_values(request.record))
+                else:
+                    raise invalid_request(
+                        "input", "MISSING_INPUT", "the request has no row: set 'record' or 'vector'"
+                    )
+            except InvalidRow as error:
+                raise invalid_row(0, error.violations) from error
+            probability = bundle.session.score_row()
+        decision = bundle.decision
+        response = PredictResponse(
+            request_id=request.request_id,
+            model=model.name,
+            version=model.version,
+            digest=model.digest,
+            classification=Classification(
+                label=decision.label(probability),
+                probability=probability,
+                threshold=decision.threshold,
+                risk_level=decision.risk_level(probability),
+            ),
+        )
+        if odd:
+            response.warnings.extend(
+                InputWarning(
+                    feature=value.feature,
+                    reason=InputWarning.REASON_OUT_OF_TRAINING_RANGE,
+                    message=value.message,
+                )
+                for value in odd
+            )
+        return response.SerializeToString()
+
+
+def undecodable(message: str) -> StatusError:
+    """Return the error of bytes that are not the message that a method takes."""
+    return StatusError(
+        Code.INVALID_ARGUMENT, f"the request is no {message}: generate the client's stubs again from proto/"
+    )
+
+
+def _values(record: Record) -> dict[str, Value]:
+    return {
+        name: getattr(value, kind) if (kind := value.WhichOneof("kind")) else None
+        for name, value in record.features.items()
+    }

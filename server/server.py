@@ -1,0 +1,127 @@
+"""The server's life: STARTING, SERVING, DRAINING, stopped."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from types import FrameType
+
+from server import connections
+from server.call import Method
+from server.config import Config
+from server.grpcio_front import GrpcioFront
+from server.health import LIVENESS, READINESS, STARTUP, Health
+from server.model_service import ModelService
+from server.models import Models
+from server.prediction_service import PredictionService
+from server.reflection import Reflection
+
+_log = logging.getLogger(__name__)
+
+_POLL = 0.05
+# How long the calls that were under way when new work was refused may take to arrive.
+_REFUSING = 0.2
+
+
+class Server:
+    """Serves the bundles of a folder until it is told to stop.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        self._told_to_stop = threading.Event()
+        self._models = Models(config.models)
+        prediction, model = PredictionService(self._models), ModelService(self._models)
+        self._readiness = ["", READINESS, prediction.name, model.name]
+        self._health = Health([LIVENESS, STARTUP, *self._readiness])
+        reflection = Reflection([prediction.name, model.name, self._health.name, *Reflection.names[1:]])
+        health_methods = _paths(self._health.name, self._health.methods())
+        self._health_front = GrpcioFront(
+            "health", health_methods, f"{config.host}:{config.health_port}", _limits(config)
+        )
+        self._front = GrpcioFront(
+            "front",
+            {
+                **_paths(prediction.name, prediction.methods()),
+                **_paths(model.name, model.methods()),
+                **health_methods,
+                **{
+                    path: method
+                    for name in reflection.names
+                    for path, method in _paths(name, reflection.methods()).items()
+                },
+            },
+            f"{config.host}:{config.port}",
+            _limits(config),
+        )
+
+    def run(self) -> None:
+        """Live from start to stop. Returns when everything in hand has been finished."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._start()
+        self._serve()
+        self._drain()
+        self._stop()
+
+    def _start(self) -> None:
+        _log.info("STARTING: health on port %d", self._health_front.port)
+        self._health_front.start()
+        self._health.set(True, LIVENESS)
+        self._models.load()
+        self._health.set(True, STARTUP)
+        self._front.start()
+
+    def _serve(self) -> None:
+        served = self._models.names()
+        for name, good in served.items():
+            self._health.set(good, f"models/{name}")
+        if served and all(served.values()):
+            self._health.set(True, *self._readiness)
+            _log.info("SERVING on port %d", self._front.port)
+        else:
+            _log.error(
+                "NOT_SERVING on port %d: every bundle must pass its checks, and there must be one",
+                self._front.port,
+            )
+        self._told_to_stop.wait()
+
+    def _drain(self) -> None:
+        """Go on serving whoever is still connected, until the connections have aged out."""
+        _log.info("DRAINING: for %g s at most; a second signal stops at once", self._config.drain_timeout)
+        self._health.set(False, *self._readiness, *(f"models/{name}" for name in self._models.names()))
+        deadline = time.monotonic() + self._config.drain_timeout
+        while time.monotonic() < deadline and connections.count(self._front.port) != 0:
+            time.sleep(_POLL)
+        self._models.close()
+        time.sleep(_REFUSING)
+
+    def _stop(self) -> None:
+        self._front.stop(self._config.stop_grace)
+        self._health.set(False, LIVENESS, STARTUP)
+        self._health_front.stop(grace=1.0)
+        _log.info("stopped")
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        # The second one finds the system's own handling, which ends the process at once.
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_DFL)
+        self._told_to_stop.set()
+
+
+def _paths(service: str, methods: Mapping[str, Method]) -> dict[str, Method]:
+    return {f"/{service}/{name}": method for name, method in methods.items()}
+
+
+def _limits(config: Config) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_connection_age_ms", round(config.max_connection_age * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(config.max_connection_age_grace * 1000)),
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+    ]
