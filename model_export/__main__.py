@@ -1,0 +1,90 @@
+"""The command ``forest-export``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from model_bundle.manifest import ManifestError, version_key
+from model_export.error import ExportError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        _export(options)
+    except ExportError as error:
+        print(f"forest-export: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print("forest-export: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _export(options: argparse.Namespace) -> None:
+    from model_export import recipe  # noqa: PLC0415
+
+    found = recipe.find(options.model)
+    import joblib  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    from model_export.export import export  # noqa: PLC0415
+
+    # Threads on every core, and never processes.
+    with joblib.parallel_config("threading", n_jobs=-1):
+        exported = export(
+            found, options.data, models=options.out, version=options.version, seed=options.seed, say=_say
+        )
+    manifest = exported.manifest
+    print(exported.folder)
+    print(f"digest     {exported.digest}")
+    print(f"threshold  {manifest.threshold}")
+    for name, metric in manifest.metrics.items():
+        print(f"{name:9}  {metric.value:.4f}  ({metric.low:.4f} to {metric.high:.4f})")
+
+
+def _say(line: str) -> None:
+    print(f"forest-export: {line}", file=sys.stderr, flush=True)
+
+
+def _version(text: str) -> str:
+    try:
+        version_key(text)
+    except ManifestError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _seed(text: str) -> int:
+    # NumPy's and scikit-learn's common range.
+    if not text.isascii() or not text.isdigit() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "forest-export",
+        description="Train a model, convert it to ONNX, prove the two equal, and write a bundle.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="the model to make, as fraud")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="a CSV file, plain, .gz or .xz; without it, built-in data of the same schema",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("models"), metavar="DIR", help="the folder of all models (models)"
+    )
+    parser.add_argument(
+        "--version", type=_version, default="1.0.0", metavar="X.Y.Z", help="the bundle's version (1.0.0)"
+    )
+    parser.add_argument(
+        "--seed", type=_seed, default=0, metavar="N", help="the seed of everything random (0)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

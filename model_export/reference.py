@@ -1,0 +1,40 @@
+"""Reference histograms: what features and score looked like in training, for watching their drift.
+
+The format is in docs/export.md.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_bundle.manifest import Feature
+from model_export.split import Part
+
+_BINS = 20
+
+
+def to_bytes(features: tuple[Feature, ...], train: Part, held_out_scores: NDArray[np.float64]) -> bytes:
+    """Return the histograms as JSON: each feature's on the training rows, the score's on all others."""
+    shares = np.linspace(0, 1, _BINS + 1)[1:-1]
+    document: dict[str, Any] = {
+        "schema_version": 1,
+        "features": {
+            feature.name: _histogram(column, np.unique(np.quantile(column, shares, method="inverted_cdf")))
+            for feature, column in zip(features, train.rows.T, strict=True)
+        },
+        "score": _histogram(held_out_scores, shares.round(2)),
+    }
+    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _histogram(values: NDArray[Any], edges: NDArray[Any]) -> dict[str, Any]:
+    missing = np.isnan(values)
+    bins = np.searchsorted(edges, values[~missing], side="right")
+    return {
+        "rows": values.size,
+        "missing": int(missing.sum()),
+        "edges": [float(edge) for edge in edges],
+        "counts": np.bincount(bins, minlength=edges.size + 1).tolist(),
+    }

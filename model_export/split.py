@@ -1,0 +1,75 @@
+"""Which rows a model is trained on, its threshold chosen on, and its metrics measured on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_export.error import ExportError
+from model_export.table import Table
+
+FRACTIONS = {"train": 0.6, "validation": 0.2, "test": 0.2}
+
+
+class SplitError(ExportError):
+    """Data with too few rows of a label to be split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of a table's rows, in the table's order."""
+
+    rows: NDArray[np.float32]
+    labels: NDArray[np.int8]
+
+    @property
+    def positives(self) -> int:
+        """How many rows have label 1."""
+        return int(np.count_nonzero(self.labels))
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A table in three parts that share no row."""
+
+    train: Part
+    validation: Part
+    test: Part
+
+    def parts(self) -> dict[str, Part]:
+        """Return the parts by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def split(table: Table, seed: int) -> Split:
+    """Split a table by `FRACTIONS`, at random, for each label apart.
+
+    Rows that are equal in every feature go to one part together: a copy of a training row would tell nothing
+    in the test. A group of them counts as positive if any of it is.
+
+    Raises
+    ------
+    SplitError
+        If a part would get no row of one of the labels.
+    """
+    _, groups = np.unique(table.rows, axis=0, return_inverse=True)
+    groups = groups.reshape(-1)
+    positive = np.zeros(groups.max() + 1, np.bool_)
+    positive[groups[table.labels == 1]] = True
+    random = np.random.default_rng(seed)
+    part_of_group = np.empty(positive.size, np.int8)
+    for label in (False, True):
+        members = random.permutation(np.flatnonzero(positive == label))
+        bounds = np.rint(np.cumsum([*FRACTIONS.values()][:-1]) * members.size).astype(int)
+        for part, chosen in enumerate(np.split(members, bounds)):
+            part_of_group[chosen] = part
+    part_of_row = part_of_group[groups]
+    parts = [Part(table.rows[part_of_row == part], table.labels[part_of_row == part]) for part in range(3)]
+    for name, part in zip(FRACTIONS, parts, strict=True):
+        if not 0 < part.positives < part.labels.size:
+            counts = np.bincount(table.labels, minlength=2)
+            raise SplitError(
+                f"{table.name}: too few rows to split: {counts[0]} with label 0 and {counts[1]} with label 1 "
+                f"leave none of one of them for the {name} part"
+            )
+    return Split(*parts)

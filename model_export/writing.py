@@ -1,0 +1,104 @@
+"""Writes a bundle: aside first, and under its name only when all of it is there and loads."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from model_bundle import bundle, digest
+from model_bundle.manifest import Manifest
+from model_export.error import ExportError
+
+
+class WritingError(ExportError):
+    """A version that exists, or a folder that cannot be written to."""
+
+
+def refuse_existing(models: Path, model: str, version: str) -> None:
+    """Refuse to make a version that exists, or one that could not be written. Changes nothing.
+
+    Raises
+    ------
+    WritingError
+        If so.
+    """
+    folder = models / model / version
+    if folder.exists() or folder.is_symlink():
+        raise _exists(folder)
+    parent = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise WritingError(f"{parent}: not a folder that can be written to")
+
+
+def write(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple[Path, str]:
+    """Write a bundle to ``models/<model>/<version>``, which must not exist.
+
+    It is written to a hidden folder beside that, loaded from there as a server would, and renamed. Whatever
+    goes wrong, nothing stays behind.
+
+    Parameters
+    ----------
+    models
+        The folder of all models. It is made if need be.
+    manifest
+        All but its ``files``.
+    files
+        Each other file's bytes, by name.
+
+    Returns
+    -------
+    folder : Path
+    digest : str
+
+    Raises
+    ------
+    WritingError
+        If the version exists, or the folder cannot be written to.
+    """
+    folder = models / manifest.model / manifest.version
+    manifest = replace(manifest, files={name: digest.of_bytes(data) for name, data in sorted(files.items())})
+    try:
+        with _folder(folder.parent), _aside(folder) as aside:
+            for name, data in {**files, bundle.MANIFEST: manifest.to_bytes()}.items():
+                (aside / name).write_bytes(data)
+            loaded = bundle.load(aside)
+            loaded.session.close()
+            if folder.exists():
+                raise _exists(folder)
+            aside.rename(folder)
+    except OSError as error:
+        if folder.exists():
+            raise _exists(folder) from error
+        raise WritingError(f"{error.filename or folder}: {error.strerror or error}") from error
+    return folder, loaded.digest
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """Make a folder and its parents; take back those that are empty in the end."""
+    with ExitStack() as made:
+        for parent in [*reversed(folder.parents), folder]:
+            with suppress(FileExistsError):
+                parent.mkdir()
+                made.callback(_remove_if_empty, parent)
+        yield
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+@contextmanager
+def _aside(folder: Path) -> Iterator[Path]:
+    """Make a folder of the same last two names, as loading wants it, inside a hidden one."""
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as hidden:
+        aside = Path(hidden) / folder.parent.name / folder.name
+        aside.mkdir(parents=True)
+        yield aside
+
+
+def _exists(folder: Path) -> WritingError:
+    return WritingError(f"{folder} exists, and a version is never overwritten: choose another --version")
