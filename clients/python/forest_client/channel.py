@@ -1,0 +1,48 @@
+"""A channel to Forest Serving, set up as its servers expect.
+
+The service config is a file of its own, `service_config.json`, because clients in any language can use it
+as it is: Java, Go and C# take the same JSON. docs/client.md says why each line of it is there.
+"""
+
+from importlib.resources import files
+
+import grpc
+
+SERVICE_CONFIG = files("forest_client").joinpath("service_config.json").read_text()
+
+LONGEST_CALL = 30.0
+"""Seconds after which the service config ends any call, also one without a deadline of its own."""
+
+_OPTIONS = (
+    ("grpc.service_config", SERVICE_CONFIG),
+    # A firewall that forgets an idle connection says so to nobody: a ping finds out. Servers that allow
+    # pings less often than this would close the connection, so both sides have to agree.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # A server that was away is found again within seconds. The default waits up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # New pods are found within seconds of an old one leaving. The default asks DNS twice a minute at most.
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
+    # A proxy that the environment names for the web must not see transactions.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+def open_channel(target: str) -> grpc.Channel:
+    """Open a channel.
+
+    Parameters
+    ----------
+    target
+        ``host:port``. For a headless Service of Kubernetes ``dns:///forest-fraud.models:50051``: every
+        pod behind the name gets its share of the calls.
+
+    Returns
+    -------
+    grpc.Channel
+        For the generated stubs. It connects with the first call, balances over every address of the
+        target, leaves out servers whose health is not SERVING, and retries what is safe to retry. Close
+        it, or use it in a ``with`` statement.
+    """
+    return grpc.insecure_channel(target, options=_OPTIONS)
