@@ -26,7 +26,7 @@ def _export(options: argparse.Namespace) -> None:
     from model_export import recipe  # noqa: PLC0415
 
     found = recipe.find(options.model)
-    import joblib  # type: ignore[import-untyped]  # noqa: PLC0415
+    import joblib  # noqa: PLC0415
 
     from model_export.export import export  # noqa: PLC0415
 

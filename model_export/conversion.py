@@ -14,8 +14,8 @@ def convert(forest: Forest, name: str) -> bytes:
     """
     from onnx.checker import check_model  # noqa: PLC0415
     from onnx.helper import make_opsetid  # noqa: PLC0415
-    from skl2onnx import convert_sklearn  # type: ignore[import-untyped]  # noqa: PLC0415
-    from skl2onnx.common.data_types import FloatTensorType  # type: ignore[import-untyped]  # noqa: PLC0415
+    from skl2onnx import convert_sklearn  # noqa: PLC0415
+    from skl2onnx.common.data_types import FloatTensorType  # noqa: PLC0415
 
     model = convert_sklearn(
         forest,

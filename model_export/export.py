@@ -168,5 +168,8 @@ def _lineage(recipe: Recipe, source: Table, seed: int) -> Lineage:
         rows=len(source.labels),
         seed=seed,
         libraries={**libraries, "onnxruntime": runtime.load().version},
-        parameters={name: json.dumps(value) for name, value in sorted(parameters.items())},
+        parameters={
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in sorted(parameters.items())
+        },
     )

@@ -64,7 +64,8 @@ def split(table: Table, seed: int) -> Split:
         for part, chosen in enumerate(np.split(members, bounds)):
             part_of_group[chosen] = part
     part_of_row = part_of_group[groups]
-    parts = [Part(table.rows[part_of_row == part], table.labels[part_of_row == part]) for part in range(3)]
+    masks = [part_of_row == index for index in range(len(FRACTIONS))]
+    parts = [Part(table.rows[mask], table.labels[mask]) for mask in masks]
     for name, part in zip(FRACTIONS, parts, strict=True):
         if not 0 < part.positives < part.labels.size:
             counts = np.bincount(table.labels, minlength=2)

@@ -7,9 +7,10 @@ import lzma
 import math
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from model_bundle import digest
 from model_export.error import ExportError
 from model_export.recipe import Recipe
 
-_OPENERS = {".gz": gzip.open, ".xz": lzma.open}
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -87,14 +88,12 @@ def read(path: Path, recipe: Recipe) -> Table:
     labels = matrix[:, label_index]
     if not np.isin(labels, (0, 1)).all():
         _find_bad_label(path, content, label_index)
+    if not labels.size:
+        raise TableError(f"{path}: no rows below the header")
     for value, meaning in enumerate(recipe.labels):
         if not (labels == value).any():
-            count = "no rows" if not labels.size else f"no row of {labels.size} has"
             column = lines.header[label_index]
-            raise TableError(
-                f"{path}: {count}"
-                + (f" {column} {value} ({meaning}): both are needed" if labels.size else "")
-            )
+            raise TableError(f"{path}: no row has {column} {value} ({meaning}): both labels are needed")
     suffixless = path.stem if path.suffix in _OPENERS else path.name
     rows = np.ascontiguousarray(matrix[:, order], np.float32)
     return Table(suffixless, digest.of_bytes(content), rows, labels.astype(np.int8))

@@ -40,7 +40,8 @@ class Tally:
     def precision(self) -> NDArray[np.float64]:
         """Return the precision of calling each score and those above it positive; 0 if there are none."""
         true, called = self.true_positives(), self.true_positives() + self.false_positives()
-        return true / np.maximum(called, 1)
+        precision: NDArray[np.float64] = true / np.maximum(called, 1)
+        return precision
 
     def recall(self) -> NDArray[np.float64]:
         """Return the recall of calling each score and those above it positive."""

@@ -18,7 +18,7 @@ def train(recipe: Recipe, part: Part, seed: int) -> Forest:
 
     The number of threads never changes the forest: each tree has its own seed.
     """
-    from sklearn.ensemble import RandomForestClassifier  # type: ignore[import-untyped]  # noqa: PLC0415
+    from sklearn.ensemble import RandomForestClassifier  # noqa: PLC0415
 
     forest = RandomForestClassifier(**recipe.forest, random_state=seed).fit(part.rows, part.labels)
     round_leaves(forest)

@@ -12,7 +12,7 @@ Rows = NDArray[np.float32]
 
 _HUGE = float(np.finfo(np.float32).max)
 _TINY = float(np.finfo(np.float32).smallest_subnormal)
-_EXTREMES = (0.0, -0.0, _TINY, -_TINY, 1e9, -1e9, _HUGE, -_HUGE)
+_EXTREMES = np.array([0.0, -0.0, _TINY, -_TINY, 1e9, -1e9, _HUGE, -_HUGE], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,13 @@ def beyond_data(rows: Rows) -> Trial:
     count, features = rows.shape
     changed = np.tile(np.repeat(np.arange(features), len(_EXTREMES)), count)
     extreme = np.repeat(rows, features * len(_EXTREMES), axis=0)
-    extreme[np.arange(changed.size), changed] = np.tile(np.float32(_EXTREMES), count * features)
+    extreme[np.arange(changed.size), changed] = np.tile(_EXTREMES, count * features)
     return Trial("extreme", extreme, changed)
 
 
 def uniform(features: int) -> Trial:
     """Return rows that have the same extreme number in every feature."""
-    return Trial("uniform", np.repeat(np.float32(_EXTREMES)[:, None], features, axis=1))
+    return Trial("uniform", np.repeat(_EXTREMES[:, None], features, axis=1))
 
 
 def nearest(rows: Rows, scores: NDArray[np.float64], threshold: float, count: int) -> Rows:

@@ -1,5 +1,6 @@
 """Writes a bundle: aside first, and under its name only when all of it is there and loads."""
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -7,6 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import model_bundle
 from model_bundle import bundle, digest
 from model_bundle.manifest import Manifest
 from model_export.error import ExportError
@@ -59,9 +61,11 @@ def write(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple
     """
     folder = models / manifest.model / manifest.version
     manifest = replace(manifest, files={name: digest.of_bytes(data) for name, data in sorted(files.items())})
+    content = manifest.to_bytes()
+    _check_schema(content)
     try:
         with _folder(folder.parent), _aside(folder) as aside:
-            for name, data in {**files, bundle.MANIFEST: manifest.to_bytes()}.items():
+            for name, data in {**files, bundle.MANIFEST: content}.items():
                 (aside / name).write_bytes(data)
             loaded = bundle.load(aside)
             loaded.session.close()
@@ -73,6 +77,14 @@ def write(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple
             raise _exists(folder) from error
         raise WritingError(f"{error.filename or folder}: {error.strerror or error}") from error
     return folder, loaded.digest
+
+
+def _check_schema(manifest: bytes) -> None:
+    """Check a manifest by the schema that other tools go by."""
+    import jsonschema  # noqa: PLC0415
+
+    schema = Path(model_bundle.__path__[0]) / "manifest.schema.json"
+    jsonschema.Draft202012Validator(json.loads(schema.read_bytes())).validate(json.loads(manifest))
 
 
 @contextmanager

@@ -24,8 +24,8 @@ def generate(random: np.random.Generator, rows: int) -> tuple[NDArray[np.float64
     spread = np.linspace(1.9, 0.4, _COMPONENTS)
     tails = np.sqrt(4 / random.chisquare(5, (rows, 1)))
     components = random.normal(size=(rows, _COMPONENTS)) * spread * tails
-    severity = np.where(labels == 1, random.beta(3, 1.5, rows), 0.0)
-    odd = random.random(rows) < 0.003
+    severity = np.where(labels == 1, random.beta(4, 1.2, rows), 0.0)
+    odd = random.random(rows) < 0.002
     severity[odd & (labels == 0)] = random.beta(1.5, 3, np.count_nonzero(odd & (labels == 0)))
     pull = np.zeros(_COMPONENTS)
     pull[[2, 3, 4, 6, 8, 9, 10, 11, 13, 15, 16, 17]] = [-6, 5, -2, -5, -3, -6, 4, -7, -8, -4, -7, -2]
