@@ -7,6 +7,8 @@ from typing import Any
 from forest.v1.model_service_pb2 import Feature
 from forest.v1.prediction_service_pb2 import Record, Value
 
+_Reader = Callable[[str], float | str | bool]
+
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -47,7 +49,8 @@ class Columns:
 
     def __init__(self, header: list[str], features: Iterable[Feature]):
         self._width = len(header)
-        self._cells: list[tuple[int, str, Callable[[str], Value]]] = []
+        # Each feature's column, name, field of `Value`, and reader.
+        self._cells: list[tuple[int, str, str, _Reader]] = []
         self.absent: list[str] = []
         rejected = []
         for feature in features:
@@ -57,10 +60,10 @@ class Columns:
                 case 0:
                     rejected.append(feature.name)
                 case 1:
-                    self._cells.append((header.index(feature.name), feature.name, _READERS[feature.type]))
+                    self._cells.append((header.index(feature.name), feature.name, *_READERS[feature.type]))
                 case count:
                     raise HeaderError(f"{count} columns are named {feature.name}")
-        known = {name for _, name, _ in self._cells}
+        known = {name for _, name, _, _ in self._cells}
         self.ignored = [name for name in header if name not in known]
         if rejected:
             raise HeaderError(
@@ -79,12 +82,13 @@ class Columns:
         if len(cells) != self._width:
             raise RecordError([f"{len(cells)} cells, but the header has {self._width} columns"])
         record = Record()
+        features = record.features
         faults = []
-        for index, name, read in self._cells:
+        for index, name, kind, read in self._cells:
             cell = cells[index]
             if cell and not cell.isspace():
                 try:
-                    record.features[name].CopyFrom(read(cell))
+                    setattr(features[name], kind, read(cell))
                 except ValueError as error:
                     faults.append(f"{name}: {error}")
         if faults:
@@ -140,23 +144,23 @@ def _value(name: str, item: Any) -> Value:
     raise RecordError([f"{name}: a number, a text, true, false or null is expected"])
 
 
-def _number(cell: str) -> Value:
+def _number(cell: str) -> float:
     # float() also reads 1_000 and the digits of every script: in a file these are mistakes.
     if cell.isascii() and "_" not in cell:
         try:
-            return Value(number=float(cell))
+            return float(cell)
         except ValueError:
             pass
     raise ValueError(f"{cell!r} is not a number")
 
 
-def _text(cell: str) -> Value:
-    return Value(text=cell)
+def _text(cell: str) -> str:
+    return cell
 
 
-def _flag(cell: str) -> Value:
+def _flag(cell: str) -> bool:
     try:
-        return Value(flag=_FLAGS[cell.strip().lower()])
+        return _FLAGS[cell.strip().lower()]
     except KeyError:
         raise ValueError(f"{cell!r} is not a flag: true, false, yes, no, 1 or 0") from None
 
@@ -165,8 +169,8 @@ def _quoted(names: list[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-_READERS: dict[int, Callable[[str], Value]] = {
-    Feature.TYPE_NUMBER: _number,
-    Feature.TYPE_CATEGORY: _text,
-    Feature.TYPE_FLAG: _flag,
+_READERS: dict[int, tuple[str, _Reader]] = {
+    Feature.TYPE_NUMBER: ("number", _number),
+    Feature.TYPE_CATEGORY: ("text", _text),
+    Feature.TYPE_FLAG: ("flag", _flag),
 }

@@ -1,0 +1,93 @@
+# `make` lists what there is. Only python3 (3.11 or newer, with venv), make and git are needed; for another
+# Python: `make setup PYTHON=python3.12`.
+PYTHON ?= python3
+BIN := .venv/bin
+PROTO_BIN := .venv-proto/bin
+# Where `stubs` writes: tests/proto writes a second time elsewhere, and compares.
+STUBS := clients/python
+PROTOS := $(sort $(shell find proto -name "*.proto"))
+
+# Any version of the fraud model will do; if there is none, this one is made.
+BUNDLE := $(firstword $(wildcard models/fraud/*/manifest.json) models/fraud/1.0.0/manifest.json)
+
+# A stamp's name holds the digest of what it depends on: a file that is merely touched costs nothing, and a
+# clone that has moved is set up again.
+digest = $(shell { cat $(1); echo $(CURDIR) $(PYTHON); } | git hash-object --stdin)
+INSTALLED := .venv/installed-$(call digest,tests/requirements.txt)
+EDITABLE := .venv/editable-$(call digest,tests/requirements.txt pyproject.toml clients/python/pyproject.toml)
+PROTO_INSTALLED := .venv-proto/installed-$(call digest,proto/requirements.txt)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test lint proto stubs proto-lint lock bench clean
+
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(EDITABLE) ## install everything, by its lock, into .venv
+
+serve: setup $(BUNDLE) ## start the server on localhost:50051 and score one transaction
+	@$(BIN)/python quickstart.py
+
+test: setup $(PROTO_INSTALLED) ## run the whole test suite
+	$(BIN)/python -m pytest -q
+
+lint: setup proto-lint ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy quickstart.py
+
+proto: proto-lint stubs ## check proto/, and generate the Python stubs from it
+
+stubs: $(PROTO_INSTALLED)
+	$(PROTO_BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=$(STUBS) --pyi_out=$(STUBS) \
+		--grpc_python_out=$(STUBS) $(PROTOS)
+
+proto-lint: $(PROTO_INSTALLED)
+	$(PROTO_BIN)/buf lint proto
+	$(PROTO_BIN)/buf format proto --diff --exit-code
+
+lock: .venv-lock/installed ## pin what the requirements allow; `make lock UPGRADE=--upgrade` takes the newest
+	$(COMPILE) proto/requirements.in -o proto/requirements.txt
+	$(COMPILE) pyproject.toml clients/python/pyproject.toml --extra export --extra dev -o tests/requirements.txt
+	$(COMPILE) pyproject.toml -c tests/requirements.txt -o server/requirements.txt
+	$(COMPILE) pyproject.toml --extra export -c tests/requirements.txt -o model_export/requirements.txt
+	$(COMPILE) clients/python/pyproject.toml -c tests/requirements.txt -o clients/python/requirements.txt
+
+# No addresses in a lock: whoever installs has an index of their own.
+COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate $(UPGRADE)
+
+bench: setup ## measure the server, next to its peers
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what the commands above have made, but no model
+	rm -rf .venv .venv-proto .venv-lock .pytest_cache .ruff_cache .mypy_cache .hypothesis build
+
+$(BUNDLE): | $(EDITABLE)
+	$(BIN)/forest-export fraud
+
+$(INSTALLED):
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, and \
+	$(PYTHON) is {sys.version.split()[0]}: try `make setup PYTHON=python3.12`")'
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	@touch $@
+
+$(EDITABLE): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		-e . -e clients/python
+	@touch $@
+
+$(PROTO_INSTALLED):
+	rm -rf .venv-proto
+	$(PYTHON) -m venv .venv-proto
+	.venv-proto/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r proto/requirements.txt
+	@touch $@
+
+.venv-lock/installed:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@touch $@
