@@ -130,7 +130,9 @@ def export(
         bundle.REFERENCE: reference.to_bytes(
             manifest.features, parts.train, np.concatenate([scores["validation"], scores["test"]])
         ),
-        bundle.MODEL_CARD: card.render(recipe, manifest, parts, scores, forest.feature_importances_, proofs),
+        bundle.MODEL_CARD: card.render(
+            recipe, manifest, parts, scores=scores, importances=forest.feature_importances_, proofs=proofs
+        ),
     }
     folder, digest = writing.write(models, manifest, files)
     return Exported(folder, digest, manifest)

@@ -61,8 +61,8 @@ def split(table: Table, seed: int) -> Split:
     for label in (False, True):
         members = random.permutation(np.flatnonzero(positive == label))
         bounds = np.rint(np.cumsum([*FRACTIONS.values()][:-1]) * members.size).astype(int)
-        for part, chosen in enumerate(np.split(members, bounds)):
-            part_of_group[chosen] = part
+        for index, chosen in enumerate(np.split(members, bounds)):
+            part_of_group[chosen] = index
     part_of_row = part_of_group[groups]
     masks = [part_of_row == index for index in range(len(FRACTIONS))]
     parts = [Part(table.rows[mask], table.labels[mask]) for mask in masks]
