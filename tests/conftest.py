@@ -1,6 +1,13 @@
 """What tests of every folder share."""
 
-from collections.abc import Callable
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,3 +49,77 @@ def fraud_export(small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory)
 def fraud_bundle(fraud_export: Callable[..., Exported]) -> Path:
     """Return a bundle ``…/models/fraud/1.0.0``. It is shared: copy it before changing anything."""
     return fraud_export().folder
+
+
+class ServerProcess:
+    """The real server in a process of its own, on free ports.
+
+    Attributes
+    ----------
+    target, health_target : str
+        ``localhost:PORT`` of the API, and of health alone.
+    log : list of str
+        What it has written to stderr.
+    """
+
+    def __init__(self, models: Path, *flags: str, environment: Mapping[str, str] | None = None):
+        command = [sys.executable, "-m", "server", "--models", str(models), *flags]
+        for flag in ("--port", "--health-port"):
+            if flag not in flags:
+                command += [flag, "0"]
+        self.log: list[str] = []
+        self.process = subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.health_target = "localhost:" + self.wait_for(r"health on port (\d+)")
+        self.target = "localhost:" + self.wait_for(r"SERVING on port (\d+)")
+
+    def wait_for(self, pattern: str, seconds: float = 30) -> str:
+        """Return the first group of a pattern when a line of the log has it."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for line in tuple(self.log):
+                if match := re.search(pattern, line):
+                    return match[1] if match.groups() else match[0]
+            if self.process.poll() is not None and not self._reader.is_alive():
+                break
+            time.sleep(0.01)
+        raise AssertionError(f"no {pattern!r} in the server's log:\n{''.join(self.log)}")
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 60) -> int:
+        """Signal it to stop and return its exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+
+
+@pytest.fixture(scope="session")
+def start_server() -> Iterator[Callable[..., ServerProcess]]:
+    """Return a function that starts a server on a models folder, with flags."""
+    started: list[ServerProcess] = []
+
+    def start(models: Path, *flags: str, environment: Mapping[str, str] | None = None) -> ServerProcess:
+        process = ServerProcess(models, *flags, environment=environment)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.process.poll() is None:
+            process.process.kill()
+            process.process.wait()
+
+
+@pytest.fixture(scope="session")
+def server(start_server: Callable[..., ServerProcess], fraud_bundle: Path) -> ServerProcess:
+    """Return a server that serves the small fraud model. It is shared: start another to stop one."""
+    return start_server(fraud_bundle.parents[1])
