@@ -72,22 +72,12 @@ def read(path: Path, recipe: Recipe) -> Table:
     content = _content(path)
     lines = _Lines(path, content)
     order, label_index = _columns(lines, recipe)
-    width = len(order) + 1
-    values = array("d")
-    for row in lines:
-        if len(row) != width:
-            raise lines.error(f"{_count(len(row), 'value')}, but the header has {_count(width, 'column')}")
-        try:
-            values.extend(map(float, row))
-        except ValueError:
-            raise _bad_number(lines, row) from None
-    matrix = np.frombuffer(values, np.float64).reshape(-1, width)
-    # Python reads 1_000 as a number, and CSV has no such thing.
-    if b"_" in content.partition(b"\n")[2] or not (np.abs(matrix) <= _FLOAT32_MAX).all():
-        _find_bad_number(path, content)
+    matrix = _matrix(lines)
+    # Python reads 1_000 as a number, which CSV does not have.
+    if matrix is None or b"_" in content.partition(b"\n")[2] or not _is_right(matrix, label_index):
+        _refuse_first_fault(_Lines(path, content), label_index)
+    assert matrix is not None  # noqa: S101 - else a fault was found
     labels = matrix[:, label_index]
-    if not np.isin(labels, (0, 1)).all():
-        _find_bad_label(path, content, label_index)
     if not labels.size:
         raise TableError(f"{path}: no rows below the header")
     for value, meaning in enumerate(recipe.labels):
@@ -97,6 +87,24 @@ def read(path: Path, recipe: Recipe) -> Table:
     suffixless = path.stem if path.suffix in _OPENERS else path.name
     rows = np.ascontiguousarray(matrix[:, order], np.float32)
     return Table(suffixless, digest.of_bytes(content), rows, labels.astype(np.int8))
+
+
+def _matrix(lines: "_Lines") -> NDArray[np.float64] | None:
+    """Return all numbers, or None if a row has too many or too few, or any that is none."""
+    width = len(lines.header)
+    values = array("d")
+    for row in lines:
+        try:
+            values.extend(map(float, row))
+        except ValueError:
+            return None
+        if len(row) != width:
+            return None
+    return np.frombuffer(values, np.float64).reshape(-1, width)
+
+
+def _is_right(matrix: NDArray[np.float64], label: int) -> bool:
+    return bool((np.abs(matrix) <= _FLOAT32_MAX).all() and np.isin(matrix[:, label], (0, 1)).all())
 
 
 def _content(path: Path) -> bytes:
@@ -152,36 +160,32 @@ def _columns(lines: _Lines, recipe: Recipe) -> tuple[list[int], int]:
     return [header.index(name) for name in expected], header.index(label[0])
 
 
-def _bad_number(lines: _Lines, row: list[str]) -> TableError:
-    """Return what is wrong with the first of a row's values that is no number."""
-    for column, text in enumerate(row):
-        if not text.strip():
-            return lines.error("blank, and a value is needed", column)
-        try:
-            number = float(text)
-        except ValueError:
-            return lines.error(f"{_shown(text)} is no number", column)
-        if "_" in text:
-            return lines.error(f"{_shown(text)} is no number", column)
-        if not math.isfinite(number):
-            return lines.error(f"{_shown(text)} is no finite number", column)
-        if abs(number) > _FLOAT32_MAX:
-            return lines.error(f"{_shown(text)} is beyond float32", column)
-    raise AssertionError("the row is right")
-
-
-def _find_bad_number(path: Path, content: bytes) -> None:
-    lines = _Lines(path, content)
+def _refuse_first_fault(lines: _Lines, label: int) -> None:
+    """Raise what is wrong with the first row that is not right, if there is one."""
+    width = len(lines.header)
     for row in lines:
-        if any("_" in text or not abs(float(text)) <= _FLOAT32_MAX for text in row):
-            raise _bad_number(lines, row)
+        if len(row) != width:
+            raise lines.error(f"{_count(len(row), 'value')}, but the header has {_count(width, 'column')}")
+        for column, text in enumerate(row):
+            if problem := _problem(text, is_label=column == label):
+                raise lines.error(problem, column)
 
 
-def _find_bad_label(path: Path, content: bytes, column: int) -> None:
-    lines = _Lines(path, content)
-    for row in lines:
-        if float(row[column]) not in (0, 1):
-            raise lines.error(f"{_shown(row[column])} is no label: 0 or 1", column)
+def _problem(text: str, *, is_label: bool) -> str | None:
+    """Return what is wrong with a value."""
+    if not text.strip():
+        return "blank, and a value is needed"
+    try:
+        number = float(text.replace("_", " "))
+    except ValueError:
+        return f"{_shown(text)} is no number"
+    if not math.isfinite(number):
+        return f"{_shown(text)} is no finite number"
+    if abs(number) > _FLOAT32_MAX:
+        return f"{_shown(text)} is beyond float32"
+    if is_label and number not in (0, 1):
+        return f"{_shown(text)} is no label: 0 or 1"
+    return None
 
 
 def _names(names: list[str]) -> str:
