@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import grpc
 import numpy as np
@@ -119,7 +120,7 @@ def _serve_threads(handle: Callable[[bytes, Call], bytes], address: str, threads
     def answer(request: bytes, _context: object) -> bytes:
         return handle(request, call)
 
-    handler = grpc.unary_unary_rpc_method_handler(answer)
+    handler: Any = grpc.unary_unary_rpc_method_handler(answer)
     service, _, method = PATH.removeprefix("/").partition("/")
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
     server.add_insecure_port(address)
@@ -136,7 +137,7 @@ def _serve_asyncio(handle: Callable[[bytes, Call], bytes], address: str) -> None
     async def serve() -> None:
         server = grpc.aio.server()
         service, _, method = PATH.removeprefix("/").partition("/")
-        handler = grpc.unary_unary_rpc_method_handler(answer)
+        handler: Any = grpc.unary_unary_rpc_method_handler(answer)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
         server.add_insecure_port(address)
         await server.start()

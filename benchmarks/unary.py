@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from forest.v1.prediction_service_pb2 import PredictRequest, PredictResponse, Vector
@@ -85,7 +86,8 @@ class _Running:
         return load.run(self.target, PATH, self._request, self._response, calls)
 
     def _ask(self) -> bytes:
-        answer: bytes = self._channel.unary_unary(PATH)(self._request, wait_for_ready=True, timeout=30)
+        call: Any = self._channel.unary_unary(PATH)
+        answer: bytes = call(self._request, wait_for_ready=True, timeout=30)
         return answer
 
 
@@ -96,11 +98,10 @@ def measure(models: Path, rounds: int) -> dict[str, list[load.Run]]:
     names = [feature.name for feature in bundle.read_manifest(folder)[0].features]
     # The usual transaction: nothing about it is odd.
     row = next(row for row in rows if row.kind == "ordinary")
-    by_position = PredictRequest(
-        model="fraud", request_id="transaction-0001", vector=Vector(values=row.values)
-    )
+    values = [float(value) for value in row.values if isinstance(value, float)]
+    by_position = PredictRequest(model="fraud", request_id="transaction-0001", vector=Vector(values=values))
     by_name = PredictRequest(model="fraud", request_id="transaction-0001")
-    for name, value in zip(names, row.values, strict=True):
+    for name, value in zip(names, values, strict=True):
         by_name.record.features[name].number = value
     running: list[_Running] = []
     runs: dict[str, list[load.Run]] = {subject.name: [] for subject in SUBJECTS}
@@ -130,7 +131,7 @@ def table(runs: dict[str, list[load.Run]]) -> str:
     """Return the medians as a Markdown table, each next to the bare echo on one thread and on four."""
     rates = {name: statistics.median(run.rate for run in each) for name, each in runs.items()}
     lines = [
-        "| server | calls/s | lowest to highest | of the echo, 1 thread | of the echo, 4 threads | mean ms | worst ms |",
+        "| server | calls/s | lowest to highest | of echo, 1 thread | of echo, 4 threads | mean ms | worst ms |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, each in runs.items():
