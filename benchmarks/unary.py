@@ -131,7 +131,7 @@ def table(runs: dict[str, list[load.Run]]) -> str:
     """Return the medians as a Markdown table, each next to the bare echo on one thread and on four."""
     rates = {name: statistics.median(run.rate for run in each) for name, each in runs.items()}
     lines = [
-        "| server | calls/s | lowest to highest | / echo, 1 thread | / echo, 4 threads | mean ms | worst ms |",
+        "| server | calls/s | lowest to highest | / echo, 1 thread | / echo, 4 threads | mean ms | worst |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, each in runs.items():
