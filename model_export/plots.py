@@ -41,22 +41,23 @@ _SIZE = (4.9, 3.4)
 def drawing() -> Iterator[None]:
     """Make matplotlib ready for the functions below, and have it write nothing that stays.
 
-    On import it looks for settings and keeps a list of fonts: in a folder here that is removed at once.
-    Settings that it finds in the working folder are not used.
+    It keeps a list of fonts in a folder: here in one that is removed in the end. Settings that it finds are
+    not used.
     """
     before = os.environ.get("MPLCONFIGDIR")
     with tempfile.TemporaryDirectory(prefix="forest-export-") as folder:
         os.environ["MPLCONFIGDIR"] = folder
         try:
-            import matplotlib.figure  # noqa: PLC0415
+            import matplotlib as mpl  # noqa: PLC0415
+
+            with mpl.rc_context():
+                mpl.rcdefaults()
+                mpl.rcParams.update(_STYLE)
+                yield
         finally:
             del os.environ["MPLCONFIGDIR"]
             if before is not None:
                 os.environ["MPLCONFIGDIR"] = before
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(_STYLE)
-            yield
 
 
 def precision_recall(tally: Tally, threshold: float) -> bytes:
