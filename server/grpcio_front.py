@@ -9,6 +9,7 @@ tests/server/test_grpcio_front.py holds what is relied upon. See docs/decisions/
 """
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ _NOW = 0.0
 _TIMEOUT = cygrpc.CompletionType.queue_timeout
 # So many requests are answered together at most: the first of them waits for the last, about 1 ms.
 _BURST = 64
+_FAULT = "a fault of the server; its log has more"
 
 
 class GrpcioFront:
@@ -75,7 +77,8 @@ class GrpcioFront:
         # Calls and the request for the next one: the loop ends when there are none, after shutdown.
         self._open: set[object] = set()
         self._arrived: list[_UnaryCall] = []
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin to answer calls."""
@@ -85,11 +88,12 @@ class GrpcioFront:
 
     def stop(self, grace: float) -> None:
         """Stop. New calls are refused; those in hand have ``grace`` seconds to finish."""
+        self._stopping = True
         self._open.add(_SHUTDOWN)
         self._server.shutdown(self._queue, _SHUTDOWN)
-        for call in tuple(self._open):
+        for call in self._open.copy():
             if isinstance(call, _SubscriptionCall):
-                call.fail(StatusError(Code.UNAVAILABLE, "the server stops: call another"))
+                call.fail(_stops())
         self._thread.join(grace)
         if self._thread.is_alive():
             self._server.cancel_all_calls()
@@ -98,7 +102,22 @@ class GrpcioFront:
 
     def _request(self) -> None:
         self._open.add(_REQUEST)
-        self._server.request_call(self._queue, self._queue, _REQUEST)
+        try:
+            self._server.request_call(self._queue, self._queue, _REQUEST)
+        except BaseException:
+            self._open.discard(_REQUEST)
+            # A call that had arrived when the server was told to stop is answered, and no more are taken.
+            if not self._stopping:
+                raise
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except BaseException:
+            # Nobody would be answered any more, while the health port goes on to say that all is well.
+            _log.critical("the thread %r has ended: so must the process", self._thread.name, exc_info=True)
+            logging.shutdown()
+            os._exit(1)
 
     def _loop(self) -> None:
         poll = self._queue.poll
@@ -106,23 +125,23 @@ class GrpcioFront:
         while self._open:
             event = poll(_NOW if arrived else None)
             tag = event.tag
-            try:
-                if event.completion_type == _TIMEOUT:
-                    self._answer()
-                elif tag is _REQUEST:
-                    self._open.discard(_REQUEST)
-                    if event.success:
-                        self._request()
-                        self._accept(event)
-                elif tag is _SHUTDOWN:
-                    self._open.discard(_SHUTDOWN)
-                else:
+            if event.completion_type == _TIMEOUT:
+                self._answer()
+            elif tag is _REQUEST:
+                self._open.discard(_REQUEST)
+                if event.success:
+                    self._request()
+                    self._accept(event)
+            elif tag is _SHUTDOWN:
+                self._open.discard(_SHUTDOWN)
+            else:
+                try:
                     tag(event)
-                    if len(arrived) >= _BURST:
-                        self._answer()
-            except Exception:
-                # A fault of one call must not end the others.
-                _log.exception("fault while handling an event")
+                except BaseException:
+                    # A fault of one call must not end the others.
+                    _log.exception("fault while handling an event")
+                if len(arrived) >= _BURST:
+                    self._answer()
             # The C core spins if it is polled while somebody holds an event of a call that has ended.
             event = tag = None
 
@@ -132,20 +151,30 @@ class GrpcioFront:
         self._arrived.clear()
         answers = [call.answer() for call in calls]
         for call, answer in zip(calls, answers, strict=True):
-            call.send(answer)
+            try:
+                call.send(answer)
+            except BaseException:
+                _log.exception("fault while sending an answer")
+                call.abandon()
 
     def _accept(self, event: Any) -> None:
-        details = event.call_details
-        call = Call(details.deadline, event.invocation_metadata, event.call.peer)
+        details, call = event.call_details, event.call
+        context = Call(details.deadline, event.invocation_metadata, lambda: call.peer().decode())
         method = self._methods.get(details.method)
-        if type(method) is Unary:
-            _UnaryCall(self._open, self._arrived, event.call, call, method.handle)
-        elif type(method) is Exchange:
-            _ExchangeCall(self._open, event.call, call, method.handle)
-        elif type(method) is Subscription:
-            _SubscriptionCall(self._open, event.call, call, method.subscribe)
-        else:
-            _UnaryCall(self._open, self._arrived, event.call, call, _unimplemented(details.method))
+        try:
+            if type(method) is Unary:
+                _UnaryCall(self._open, self._arrived, call, context, method.handle)
+            elif type(method) is Exchange:
+                _ExchangeCall(self._open, call, context, method.handle)
+            elif type(method) is Subscription:
+                subscription = _SubscriptionCall(self._open, call, context, method.subscribe)
+                if self._stopping:
+                    subscription.fail(_stops())
+            else:
+                _UnaryCall(self._open, self._arrived, call, context, _unimplemented(details.method))
+        except BaseException:
+            _log.exception("fault while accepting a call")
+            call.cancel(int(Code.INTERNAL), _FAULT)
 
 
 class _UnaryCall:
@@ -162,19 +191,20 @@ class _UnaryCall:
         self._context = context
         self._handle = handle
         self._request: bytes | None = None
+        _start(call, (cygrpc.ReceiveMessageOperation(_FLAGS),), self._received)
         open_calls.add(self)
-        call.start_server_batch((cygrpc.ReceiveMessageOperation(_FLAGS),), self._received)
 
-    def answer(self) -> bytes | Exception:
+    def answer(self) -> bytes | BaseException:
         """Return the response, or why there is none."""
         if self._request is None:
             return _no_message()
         try:
-            return self._handle(self._request, self._context)
-        except Exception as error:
+            answer = self._handle(self._request, self._context)
+        except BaseException as error:
             return error
+        return answer if type(answer) is bytes else _no_bytes(answer)
 
-    def send(self, answer: bytes | Exception) -> None:
+    def send(self, answer: bytes | BaseException) -> None:
         """Send what `answer` returned."""
         operations: tuple[Any, ...]
         if isinstance(answer, bytes):
@@ -190,7 +220,12 @@ class _UnaryCall:
                 _status_operation(answer),
                 cygrpc.ReceiveCloseOnServerOperation(_FLAGS),
             )
-        self._call.start_server_batch(operations, self._finished)
+        _start(self._call, operations, self._finished)
+
+    def abandon(self) -> None:
+        """End a call whose answer cannot be sent."""
+        self._open.discard(self)
+        self._call.cancel(int(Code.INTERNAL), _FAULT)
 
     def _received(self, event: Any) -> None:
         self._request = event.batch_operations[0].message()
@@ -207,21 +242,21 @@ class _StreamCall:
         self._open = open_calls
         self._call = call
         self._context = context
-        self._lock = threading.Lock()
+        # Held by who starts operations: a subscription's messages come from any thread.
+        self._lock = threading.RLock()
         self._begun = False
         self._statused = False
         self._pending = 0
-        open_calls.add(self)
-        self._start((cygrpc.ReceiveCloseOnServerOperation(_FLAGS),), self._closed)
-        self._receive()
+        with self._lock:
+            self._start((cygrpc.ReceiveCloseOnServerOperation(_FLAGS),), self._closed)
+            open_calls.add(self)
+            self._receive()
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """End the call with an error's status, or with OK by `_finish`."""
         self._finish(_status_operation(error))
 
     def _start(self, operations: tuple[Any, ...], then: Callable[[Any], None]) -> None:
-        self._pending += 1
-
         def completed(event: Any) -> None:
             try:
                 then(event)
@@ -231,7 +266,9 @@ class _StreamCall:
                     if not self._pending:
                         self._open.discard(self)
 
-        self._call.start_server_batch(operations, completed)
+        with self._lock:
+            _start(self._call, operations, completed)
+            self._pending += 1
 
     def _receive(self) -> None:
         self._start((cygrpc.ReceiveMessageOperation(_FLAGS),), self._received)
@@ -269,8 +306,11 @@ class _ExchangeCall(_StreamCall):
             return
         try:
             response = self._handle(request, self._context)
-        except Exception as error:
+        except BaseException as error:
             self.fail(error)
+            return
+        if type(response) is not bytes:
+            self.fail(_no_bytes(response))
             return
         with self._lock:
             if not self._statused:
@@ -306,8 +346,8 @@ class _SubscriptionCall(_StreamCall):
             if self._sending:
                 self._newest = message
                 return
-            self._sending = True
             self._start((*self._begin(), cygrpc.SendMessageOperation(message, _FLAGS)), self._sent)
+            self._sending = True
 
     def _received(self, event: Any) -> None:
         request = event.batch_operations[0].message()
@@ -315,7 +355,7 @@ class _SubscriptionCall(_StreamCall):
             if request is None:
                 raise _no_message()
             self._unsubscribe = self._subscribe(request, self._context, self.send)
-        except Exception as error:
+        except BaseException as error:
             self.fail(error)
         if self._over:
             self._end()
@@ -324,8 +364,9 @@ class _SubscriptionCall(_StreamCall):
         with self._lock:
             self._sending = False
             newest, self._newest = self._newest, None
-        if newest is not None and event.success:
-            self.send(newest)
+            # Still under the lock: a message that is newer yet must not come before this one.
+            if newest is not None and event.success:
+                self.send(newest)
 
     def _closed(self, _event: Any) -> None:
         self._over = True
@@ -336,7 +377,14 @@ class _SubscriptionCall(_StreamCall):
             self._unsubscribe()
 
 
-def _status_operation(error: Exception) -> Any:
+def _start(call: Any, operations: tuple[Any, ...], then: Callable[[Any], None]) -> None:
+    """Start operations of a call; ``then`` is called when they are done, and never if they cannot start."""
+    error = call.start_server_batch(operations, then)
+    if error:
+        raise RuntimeError(f"the C core starts no operations: error {error}")
+
+
+def _status_operation(error: BaseException) -> Any:
     """Return what tells a caller of an error: its own if it is a StatusError, else that there was a fault."""
     metadata: Metadata | None = None
     if isinstance(error, StatusError):
@@ -345,7 +393,7 @@ def _status_operation(error: Exception) -> Any:
             metadata = (("grpc-status-details-bin", error.to_bytes()),)
     else:
         _log.error("fault while answering a call", exc_info=error)
-        code, message = Code.INTERNAL, "a fault of the server; its log has more"
+        code, message = Code.INTERNAL, _FAULT
     return cygrpc.SendStatusFromServerOperation(metadata, int(code), message.encode(), _FLAGS)
 
 
@@ -354,6 +402,14 @@ def _unimplemented(path: bytes) -> Handler:
         raise StatusError(Code.UNIMPLEMENTED, f"no method {path[:128].decode(errors='replace')}")
 
     return refuse
+
+
+def _stops() -> StatusError:
+    return StatusError(Code.UNAVAILABLE, "the server stops: call another")
+
+
+def _no_bytes(answer: object) -> TypeError:
+    return TypeError(f"a method answered {type(answer).__name__}, not bytes")
 
 
 def _no_message() -> StatusError:

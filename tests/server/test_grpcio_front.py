@@ -1,0 +1,728 @@
+"""The front on grpcio's completion queue, called by grpcio's own clients.
+
+It stands on an interface of grpcio that is not public: what it relies upon is held here.
+"""
+
+import logging
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from server import grpcio_front
+from server.call import Call, Exchange, Method, Subscription, Unary
+from server.grpcio_front import GrpcioFront
+from server.status import Code, StatusError, invalid_request
+
+_ALONE = {grpcio_front._REQUEST}
+_LONG = 10.0
+
+
+def _echo(data: bytes, _call: Call) -> bytes:
+    return data
+
+
+def _eventually(true: Callable[[], bool], seconds: float = _LONG) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+class News:
+    """What a subscription is about: keeps what sends to each subscriber, and counts those who have left."""
+
+    def __init__(self, first: bytes | None = b"first"):
+        self.sends: list[Callable[[bytes], None]] = []
+        self.left = 0
+        self._first = first
+        self.method = Subscription(self._subscribe)
+
+    def _subscribe(self, _data: bytes, _call: Call, send: Callable[[bytes], None]) -> Callable[[], None]:
+        self.sends.append(send)
+        if self._first is not None:
+            send(self._first)
+        return self._leave
+
+    def _leave(self) -> None:
+        self.left += 1
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., GrpcioFront]]:
+    """Return a function that starts a front. After the test nothing may be left open in any."""
+    fronts: list[GrpcioFront] = []
+
+    def start(methods: Mapping[str, Method], *options: tuple[str, int]) -> GrpcioFront:
+        front = GrpcioFront("front", methods, "localhost:0", options)
+        front.start()
+        fronts.append(front)
+        return front
+
+    yield start
+    for front in fronts:
+        if front._thread.is_alive():
+            assert _eventually(lambda front=front: front._open == _ALONE), front._open
+            front.stop(5)
+        assert not front._open
+        assert not front._thread.is_alive()
+
+
+@contextmanager
+def _channel(front: GrpcioFront, *options: tuple[str, Any]) -> Iterator[grpc.Channel]:
+    # A pool of its own: a connection of its own.
+    with grpc.insecure_channel(
+        f"localhost:{front.port}", (("grpc.use_local_subchannel_pool", 1), *options)
+    ) as channel:
+        yield channel
+
+
+def _error(call: Callable[[], Any]) -> Any:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value
+
+
+def _raise(error: BaseException) -> bytes:
+    raise error
+
+
+# One request, one response.
+
+
+@pytest.mark.parametrize("message", [b"", b"x", bytes(1_000_000)], ids=["empty", "short", "long"])
+def test_unary_answers_the_handlers_bytes(start: Callable[..., GrpcioFront], message: bytes) -> None:
+    front = start({"/t/Echo": Unary(_echo)})
+    with _channel(front) as channel:
+        assert channel.unary_unary("/t/Echo")(message, timeout=_LONG) == message
+
+
+def test_unary_takes_compressed_requests(start: Callable[..., GrpcioFront]) -> None:
+    front = start({"/t/Echo": Unary(_echo)})
+    with _channel(front) as channel:
+        echo = channel.unary_unary("/t/Echo")
+        assert echo(bytes(10_000), timeout=_LONG, compression=grpc.Compression.Gzip) == bytes(10_000)
+
+
+def test_errors_come_with_code_message_and_details(start: Callable[..., GrpcioFront]) -> None:
+    front = start({"/t/Fail": Unary(lambda _d, _c: _raise(invalid_request("f", "R", "naïve 100 % \n 漢")))})
+    with _channel(front) as channel:
+        error = _error(lambda: channel.unary_unary("/t/Fail")(b"", timeout=_LONG))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details() == "naïve 100 % \n 漢"
+    status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+    assert (status.code, status.message) == (3, "naïve 100 % \n 漢")
+    bad_request = error_details_pb2.BadRequest()
+    assert status.details[0].Unpack(bad_request)
+    assert [(v.field, v.reason) for v in bad_request.field_violations] == [("f", "R")]
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("secret"), SystemExit("secret"), GeneratorExit("secret")], ids=repr
+)
+def test_a_fault_is_internal_leaks_nothing_and_the_server_goes_on(
+    start: Callable[..., GrpcioFront], caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    front = start({"/t/Fault": Unary(lambda _d, _c: _raise(error)), "/t/Echo": Unary(_echo)})
+    with _channel(front) as channel:
+        seen = _error(lambda: channel.unary_unary("/t/Fault")(b"", timeout=_LONG))
+        assert (seen.code(), seen.details()) == (
+            grpc.StatusCode.INTERNAL,
+            "a fault of the server; its log has more",
+        )
+        assert not seen.trailing_metadata()
+        assert "secret" in caplog.text
+        assert channel.unary_unary("/t/Echo")(b"x", timeout=_LONG) == b"x"
+
+
+@pytest.mark.parametrize("answer", [None, "text", 7, bytearray(b"x"), StatusError(Code.NOT_FOUND, "no")])
+@pytest.mark.parametrize("kind", [Unary, Exchange])
+def test_an_answer_that_is_no_bytes_is_a_fault_of_that_call_alone(
+    start: Callable[..., GrpcioFront], kind: type[Unary | Exchange], answer: Any
+) -> None:
+    front = start({"/t/Wrong": kind(lambda _d, _c: answer), "/t/Echo": Unary(_echo)})
+    with _channel(front) as channel:
+        wrong = channel.stream_stream("/t/Wrong")
+        assert _error(lambda: list(wrong(iter([b""]), timeout=_LONG))).code() is grpc.StatusCode.INTERNAL
+        assert channel.unary_unary("/t/Echo")(b"x", timeout=_LONG) == b"x"
+
+
+def test_an_unknown_method_is_unimplemented(start: Callable[..., GrpcioFront]) -> None:
+    front = start({"/t/Echo": Unary(_echo)})
+    with _channel(front) as channel:
+        error = _error(lambda: channel.unary_unary("/t/Ecko")(b"", timeout=_LONG))
+        assert (error.code(), error.details()) == (grpc.StatusCode.UNIMPLEMENTED, "no method /t/Ecko")
+        error = _error(lambda: list(channel.stream_stream("/t/Ecko")(iter([b"", b""]), timeout=_LONG)))
+        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_call_has_metadata_deadline_and_peer(start: Callable[..., GrpcioFront]) -> None:
+    calls: list[tuple[Any, float, str]] = []
+
+    def note(_data: bytes, call: Call) -> bytes:
+        calls.append((list(call.metadata), call.deadline, call.peer()))
+        return b""
+
+    front = start({"/t/Note": Unary(note)})
+    with _channel(front) as channel:
+        unary = channel.unary_unary("/t/Note")
+        unary(b"", timeout=60, metadata=(("team", "risk"), ("trace-bin", b"\x00\xff")))
+        unary(b"")
+    (metadata, deadline, peer), (_, none, _) = calls
+    assert ("team", "risk") in metadata
+    assert ("trace-bin", b"\x00\xff") in metadata
+    assert 50 < deadline - time.time() < 61
+    assert none > time.time() + 1e9
+    assert isinstance(peer, str)
+    assert peer.startswith(("ipv4:", "ipv6:"))
+
+
+def test_an_oversized_request_is_refused_and_the_error_says_both_sizes(
+    start: Callable[..., GrpcioFront],
+) -> None:
+    front = start({"/t/Echo": Unary(_echo)}, ("grpc.max_receive_message_length", 1000))
+    with _channel(front) as channel:
+        echo = channel.unary_unary("/t/Echo")
+        assert len(echo(bytes(1000), timeout=_LONG)) == 1000
+        error = _error(lambda: echo(bytes(1001), timeout=_LONG))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "1001" in error.details()
+        assert "1000" in error.details()
+        error = _error(lambda: echo(bytes(100_000), timeout=_LONG, compression=grpc.Compression.Gzip))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert echo(b"x", timeout=_LONG) == b"x"
+
+
+def test_many_calls_at_once_each_get_their_own_answer(start: Callable[..., GrpcioFront]) -> None:
+    front = start({"/t/Echo": Unary(lambda data, _call: data * 2)})
+    channels = [
+        grpc.insecure_channel(f"localhost:{front.port}", (("grpc.use_local_subchannel_pool", 1),))
+        for _ in range(4)
+    ]
+    try:
+        stubs = [channel.unary_unary("/t/Echo") for channel in channels]
+        messages = [b"%d" % number for number in range(1_000)]
+        futures = [stubs[i % 4].future(message, timeout=60) for i, message in enumerate(messages)]
+        assert [future.result() for future in futures] == [message * 2 for message in messages]
+    finally:
+        for channel in channels:
+            channel.close()
+
+
+class _Burst:
+    """Holds the front's thread in a first call, until more have arrived: those are one burst."""
+
+    def __init__(self) -> None:
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def hold(self, _data: bytes, _call: Call) -> bytes:
+        self.entered.set()
+        self.go.wait(_LONG)
+        return b"held"
+
+
+def test_a_burst_of_more_than_64_with_faults_in_it_answers_every_call(
+    start: Callable[..., GrpcioFront],
+) -> None:
+    burst = _Burst()
+
+    def picky(data: bytes, _call: Call) -> Any:
+        number = int(data)
+        if number % 7 == 0:
+            raise RuntimeError("fault")
+        if number % 7 == 1:
+            raise StatusError(Code.NOT_FOUND, "none")
+        return None if number % 7 == 2 else data
+
+    front = start({"/t/Hold": Unary(burst.hold), "/t/Picky": Unary(picky)})
+    with _channel(front) as channel:
+        held = channel.unary_unary("/t/Hold").future(b"", timeout=60)
+        assert burst.entered.wait(_LONG)
+        picked = channel.unary_unary("/t/Picky")
+        futures = [picked.future(b"%d" % number, timeout=60) for number in range(200)]
+        time.sleep(0.2)
+        burst.go.set()
+        assert held.result() == b"held"
+        for number, future in enumerate(futures):
+            expected = {
+                0: grpc.StatusCode.INTERNAL,
+                1: grpc.StatusCode.NOT_FOUND,
+                2: grpc.StatusCode.INTERNAL,
+            }
+            assert future.code() is expected.get(number % 7, grpc.StatusCode.OK)
+            assert number % 7 <= 2 or future.result() == b"%d" % number
+
+
+def test_an_answer_that_cannot_be_sent_costs_no_other_call_of_its_burst_an_answer(
+    start: Callable[..., GrpcioFront], caplog: pytest.LogCaptureFixture
+) -> None:
+    burst = _Burst()
+    unsendable = StatusError(Code.NOT_FOUND, "a lone surrogate: \ud800")
+    front = start(
+        {
+            "/t/Hold": Unary(burst.hold),
+            "/t/Echo": Unary(_echo),
+            "/t/Unsendable": Unary(lambda _d, _c: _raise(unsendable)),
+        }
+    )
+    with _channel(front) as channel:
+        held = channel.unary_unary("/t/Hold").future(b"", timeout=60)
+        assert burst.entered.wait(_LONG)
+        futures = [
+            channel.unary_unary(path).future(b"x", timeout=60)
+            for path in ["/t/Echo", "/t/Unsendable", "/t/Echo", "/t/Unsendable", "/t/Echo"]
+        ]
+        time.sleep(0.2)
+        burst.go.set()
+        assert held.result() == b"held"
+        codes = [future.code() for future in futures]
+    ok, fault = grpc.StatusCode.OK, grpc.StatusCode.INTERNAL
+    assert codes == [ok, fault, ok, fault, ok]
+    assert "fault while sending an answer" in caplog.text
+
+
+class _Refusing:
+    """Lets the C core refuse some of the front's operations, as it may."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.refuse = False
+        start = grpcio_front._start
+
+        def refusing(call: Any, operations: Any, then: Any) -> None:
+            if self.refuse:
+                raise RuntimeError("the C core starts no operations: error 1")
+            start(call, operations, then)
+
+        monkeypatch.setattr(grpcio_front, "_start", refusing)
+
+
+@pytest.mark.parametrize("path", ["/t/Unary", "/t/Exchange", "/t/Subscription"])
+def test_a_call_whose_operations_cannot_start_ends_and_the_server_goes_on(
+    start: Callable[..., GrpcioFront], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    refusing = _Refusing(monkeypatch)
+    methods = {"/t/Unary": Unary(_echo), "/t/Exchange": Exchange(_echo), "/t/Subscription": News().method}
+    front = start(methods)
+    with _channel(front) as channel:
+        assert channel.unary_unary("/t/Unary")(b"x", timeout=_LONG) == b"x"
+        refusing.refuse = True
+        call = channel.stream_stream(path)(iter([b"x"]), timeout=_LONG)
+        assert _error(lambda: list(call)).code() is not grpc.StatusCode.DEADLINE_EXCEEDED
+        refusing.refuse = False
+        assert channel.unary_unary("/t/Unary")(b"x", timeout=_LONG) == b"x"
+
+
+def test_an_answer_whose_operations_cannot_start_ends_its_call(
+    start: Callable[..., GrpcioFront], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing = _Refusing(monkeypatch)
+
+    def refuse(data: bytes, _call: Call) -> bytes:
+        refusing.refuse = data == b"refuse"
+        return data
+
+    front = start({"/t/Refuse": Unary(refuse)})
+    with _channel(front) as channel:
+        unary = channel.unary_unary("/t/Refuse")
+        assert _error(lambda: unary(b"refuse", timeout=_LONG)).code() is grpc.StatusCode.INTERNAL
+        refusing.refuse = False
+        assert unary(b"x", timeout=_LONG) == b"x"
+
+
+def test_a_client_that_sends_no_message_is_told_so(start: Callable[..., GrpcioFront]) -> None:
+    front = start({"/t/Echo": Unary(_echo), "/t/Watch": News().method})
+    with _channel(front) as channel:
+        for path in ("/t/Echo", "/t/Watch"):
+            error = _error(lambda path=path: list(channel.stream_stream(path)(iter([]), timeout=_LONG)))
+            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "without a request" in error.details()
+
+
+def test_clients_that_cancel_leave_nothing_behind(start: Callable[..., GrpcioFront]) -> None:
+    burst = _Burst()
+    front = start({"/t/Hold": Unary(burst.hold), "/t/Echo": Unary(_echo), "/t/Exchange": Exchange(_echo)})
+    with _channel(front) as channel:
+        held = channel.unary_unary("/t/Hold").future(b"", timeout=60)
+        assert burst.entered.wait(_LONG)
+        futures = [channel.unary_unary("/t/Echo").future(b"x", timeout=60) for _ in range(100)]
+        requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        exchange = channel.stream_stream("/t/Exchange")(iter(requests.get, None), timeout=60)
+        requests.put(b"1")
+        for future in (held, *futures):
+            future.cancel()
+        burst.go.set()
+        assert next(exchange) == b"1"
+        exchange.cancel()
+        assert _eventually(lambda: front._open == _ALONE)
+        assert channel.unary_unary("/t/Echo")(b"x", timeout=_LONG) == b"x"
+        requests.put(None)  # type: ignore[arg-type] - ends the client's own thread
+
+
+_VANISHING = """
+import os, sys, grpc
+channel = grpc.insecure_channel(sys.argv[1])
+calls = [channel.unary_unary("/t/Hold").future(b"") for _ in range(20)]
+watch = channel.unary_stream("/t/Watch")(b"")
+next(watch)
+print("here", flush=True)
+sys.stdin.read(1)
+os._exit(9)
+"""
+
+
+def test_a_client_that_vanishes_leaves_nothing_behind(start: Callable[..., GrpcioFront]) -> None:
+    watched = News()
+    burst = _Burst()
+    front = start({"/t/Hold": Unary(burst.hold), "/t/Watch": watched.method, "/t/Echo": Unary(_echo)})
+    client = subprocess.Popen(
+        [sys.executable, "-c", _VANISHING, f"localhost:{front.port}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert burst.entered.wait(_LONG)
+        burst.go.set()
+        assert client.stdout is not None
+        assert client.stdin is not None
+        assert client.stdout.readline() == b"here\n"
+    finally:
+        client.communicate(b"x", timeout=_LONG)
+    assert _eventually(lambda: front._open == _ALONE)
+    assert watched.left == 1
+    with _channel(front) as channel:
+        assert channel.unary_unary("/t/Echo")(b"x", timeout=_LONG) == b"x"
+
+
+def test_what_is_no_http2_does_no_harm(start: Callable[..., GrpcioFront]) -> None:
+    front = start({"/t/Echo": Unary(_echo)})
+    for junk in (
+        b"",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        bytes(1000),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff",
+    ):
+        with socket.create_connection(("localhost", front.port)) as connection:
+            connection.sendall(junk)
+    with _channel(front) as channel:
+        assert channel.unary_unary("/t/Echo")(b"x", timeout=_LONG) == b"x"
+
+
+# Many requests, each with its response.
+
+
+def test_exchange_answers_in_order_and_ends_with_the_clients_half(start: Callable[..., GrpcioFront]) -> None:
+    front = start({"/t/Exchange": Exchange(lambda data, _call: data * 2)})
+    with _channel(front) as channel:
+        requests = [b"%d" % number for number in range(300)]
+        call = channel.stream_stream("/t/Exchange")(iter(requests), timeout=60)
+        assert list(call) == [request * 2 for request in requests]
+        assert call.code() is grpc.StatusCode.OK
+        assert list(channel.stream_stream("/t/Exchange")(iter([]), timeout=_LONG)) == []
+
+
+def test_exchange_reads_the_next_request_when_the_last_is_answered(start: Callable[..., GrpcioFront]) -> None:
+    front = start({"/t/Exchange": Exchange(_echo)})
+    with _channel(front) as channel:
+        requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        call = channel.stream_stream("/t/Exchange")(iter(requests.get, None), timeout=60)
+        for number in range(5):
+            requests.put(b"%d" % number)
+            assert next(call) == b"%d" % number
+        requests.put(None)
+        assert list(call) == []
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_an_error_ends_an_exchange_after_the_answers_before_it(
+    start: Callable[..., GrpcioFront], fault: bool
+) -> None:
+    def picky(data: bytes, _call: Call) -> bytes:
+        if data == b"3":
+            raise RuntimeError("secret") if fault else invalid_request("f", "R", "three")
+        return data
+
+    front = start({"/t/Exchange": Exchange(picky)})
+    with _channel(front) as channel:
+        call = channel.stream_stream("/t/Exchange")(iter([b"1", b"2", b"3", b"4"]), timeout=_LONG)
+        answers: list[bytes] = []
+        error = _error(lambda: answers.extend(call))
+        assert answers == [b"1", b"2"]
+        expected = grpc.StatusCode.INTERNAL if fault else grpc.StatusCode.INVALID_ARGUMENT
+        assert error.code() is expected
+        assert "secret" not in error.details()
+
+
+def test_exchange_does_not_read_from_who_does_not_read(start: Callable[..., GrpcioFront]) -> None:
+    read = 0
+
+    def large(_data: bytes, _call: Call) -> bytes:
+        nonlocal read
+        read += 1
+        return bytes(1_000_000)
+
+    front = start({"/t/Exchange": Exchange(large)})
+    with _channel(front, ("grpc.max_receive_message_length", -1)) as channel:
+        call = channel.stream_stream("/t/Exchange")(iter([b""] * 200), timeout=60)
+        assert len(next(call)) == 1_000_000
+        time.sleep(0.5)
+        assert read < 100
+        call.cancel()
+
+
+# One request, and messages whenever there is news.
+
+
+def test_subscription_sends_what_comes_in_order(start: Callable[..., GrpcioFront]) -> None:
+    news = News()
+    front = start({"/t/Watch": news.method})
+    with _channel(front) as channel:
+        call = channel.unary_stream("/t/Watch")(b"", timeout=60)
+        assert next(call) == b"first"
+        for number in range(20):
+            news.sends[0](b"%d" % number)
+            assert next(call) == b"%d" % number
+        call.cancel()
+        assert _eventually(lambda: news.left == 1)
+
+
+def test_a_slow_subscriber_gets_the_newest_message_last(start: Callable[..., GrpcioFront]) -> None:
+    news = News()
+    front = start({"/t/Watch": news.method})
+    with _channel(front, ("grpc.max_receive_message_length", -1)) as channel:
+        call = channel.unary_stream("/t/Watch")(b"", timeout=60)
+        assert _eventually(lambda: bool(news.sends))
+        for number in range(300):
+            news.sends[0](b"%04d" % number + bytes(100_000))
+        seen = []
+        for message in call:
+            seen.append(message[:4])
+            if seen[-1] == b"0299":
+                break
+        assert len(seen) < 200
+        assert seen[1:] == sorted(seen[1:])
+        call.cancel()
+
+
+def test_the_last_of_many_senders_messages_is_the_one_seen_last(start: Callable[..., GrpcioFront]) -> None:
+    news = News(first=None)
+    front = start({"/t/Watch": news.method})
+    counter = 0
+    lock = threading.Lock()
+
+    def tell() -> None:
+        nonlocal counter
+        for _ in range(300):
+            with lock:
+                counter += 1
+                news.sends[-1](b"%06d" % counter)
+
+    with _channel(front) as channel:
+        call = channel.unary_stream("/t/Watch")(b"", timeout=60)
+        assert _eventually(lambda: bool(news.sends))
+        with ThreadPoolExecutor(4) as pool:
+            told = [pool.submit(tell) for _ in range(4)]
+            seen = []
+            for message in call:
+                seen.append(message)
+                if message == b"%06d" % 1200:
+                    break
+            for future in told:
+                future.result()
+        assert seen == sorted(seen)
+        call.cancel()
+
+
+def test_a_message_to_who_has_left_is_lost_without_harm(start: Callable[..., GrpcioFront]) -> None:
+    news = News()
+    front = start({"/t/Watch": news.method})
+    with _channel(front) as channel:
+        for _ in range(20):
+            call = channel.unary_stream("/t/Watch")(b"", timeout=60)
+            next(call)
+            call.cancel()
+            for send in news.sends:
+                send(b"news")
+        assert _eventually(lambda: news.left == 20)
+        for send in news.sends:
+            send(b"news")
+    assert _eventually(lambda: front._open == _ALONE)
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_an_error_in_subscribe_ends_the_call(start: Callable[..., GrpcioFront], fault: bool) -> None:
+    def subscribe(_data: bytes, _call: Call, send: Callable[[bytes], None]) -> Callable[[], None]:
+        send(b"first")
+        raise RuntimeError("secret") if fault else StatusError(Code.NOT_FOUND, "no such news")
+
+    front = start({"/t/Watch": Subscription(subscribe)})
+    with _channel(front) as channel:
+        error = _error(lambda: list(channel.unary_stream("/t/Watch")(b"", timeout=_LONG)))
+        assert error.code() is (grpc.StatusCode.INTERNAL if fault else grpc.StatusCode.NOT_FOUND)
+        assert "secret" not in error.details()
+
+
+# The life of a front.
+
+
+def test_a_used_port_is_an_os_error_that_names_it(start: Callable[..., GrpcioFront]) -> None:
+    front = start({})
+    with pytest.raises(OSError, match=f"localhost:{front.port}"):
+        GrpcioFront("second", {}, f"localhost:{front.port}")
+
+
+def test_stop_finishes_what_is_in_hand_refuses_what_is_new_and_frees_the_port(
+    start: Callable[..., GrpcioFront],
+) -> None:
+    burst = _Burst()
+    front = start({"/t/Hold": Unary(burst.hold)})
+    with _channel(front, ("grpc.enable_retries", 0)) as channel:
+        held = channel.unary_unary("/t/Hold").future(b"", timeout=60)
+        assert burst.entered.wait(_LONG)
+        stopping = threading.Thread(target=front.stop, args=(30,))
+        stopping.start()
+        time.sleep(0.3)
+        with _channel(front, ("grpc.enable_retries", 0)) as late:
+            refused = late.unary_unary("/t/Hold").future(b"", timeout=5)
+            assert stopping.is_alive()
+            burst.go.set()
+            assert held.result() == b"held"
+            assert refused.code() is grpc.StatusCode.UNAVAILABLE
+        stopping.join(_LONG)
+        assert not stopping.is_alive()
+    again = GrpcioFront("again", {"/t/Echo": Unary(_echo)}, f"localhost:{front.port}")
+    again.start()
+    with _channel(again) as channel:
+        assert channel.unary_unary("/t/Echo")(b"x", timeout=_LONG) == b"x"
+    again.stop(5)
+
+
+def test_stop_cancels_after_its_grace_what_does_not_end(start: Callable[..., GrpcioFront]) -> None:
+    front = start({"/t/Exchange": Exchange(_echo)})
+    with _channel(front) as channel:
+        requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        call = channel.stream_stream("/t/Exchange")(iter(requests.get, None), timeout=60)
+        requests.put(b"1")
+        assert next(call) == b"1"
+        front.stop(0.2)
+        assert _error(lambda: next(call)).code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+        requests.put(None)
+
+
+def test_stop_ends_subscriptions_at_once(start: Callable[..., GrpcioFront]) -> None:
+    news = News()
+    front = start({"/t/Watch": news.method})
+    with _channel(front) as channel:
+        calls = [channel.unary_stream("/t/Watch")(b"", timeout=60) for _ in range(5)]
+        for call in calls:
+            assert next(call) == b"first"
+        front.stop(_LONG)
+        for call in calls:
+            error = _error(lambda call=call: next(call))
+            assert (error.code(), error.details()) == (
+                grpc.StatusCode.UNAVAILABLE,
+                "the server stops: call another",
+            )
+        assert news.left == 5
+
+
+def test_stop_under_load_ends_and_every_call_ends(start: Callable[..., GrpcioFront]) -> None:
+    # A call may have arrived, but not have been accepted, in the instant of the stop.
+    for _ in range(15):
+        front = start({"/t/Echo": Unary(_echo), "/t/Watch": News().method})
+        done = threading.Event()
+
+        def load(front: GrpcioFront = front, done: threading.Event = done) -> set[grpc.StatusCode]:
+            codes = set()
+            with _channel(front, ("grpc.enable_retries", 0)) as channel:
+                unary = channel.unary_unary("/t/Echo")
+                while not done.is_set():
+                    futures = [unary.future(b"x", timeout=_LONG) for _ in range(30)]
+                    codes |= {future.code() for future in futures}
+            return codes
+
+        with ThreadPoolExecutor(2) as pool:
+            loads = [pool.submit(load) for _ in range(2)]
+            time.sleep(0.1)
+            stopping = threading.Thread(target=front.stop, args=(5,), daemon=True)
+            stopping.start()
+            stopping.join(_LONG)
+            done.set()
+            codes = loads[0].result() | loads[1].result()
+        assert not stopping.is_alive()
+        assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+
+
+def test_a_call_that_arrives_in_the_instant_of_the_stop_is_answered_and_the_front_ends(
+    start: Callable[..., GrpcioFront],
+) -> None:
+    burst = _Burst()
+    front = start({"/t/Hold": Unary(burst.hold), "/t/Echo": Unary(_echo), "/t/Watch": News().method})
+    with _channel(front) as channel:
+        held = channel.unary_unary("/t/Hold").future(b"", timeout=60)
+        assert burst.entered.wait(_LONG)
+        # The front's thread is held: this call stands in its queue, not yet accepted, while it is stopped.
+        arrived = channel.unary_unary("/t/Echo").future(b"x", timeout=60)
+        time.sleep(0.2)
+        stopping = threading.Thread(target=front.stop, args=(5,), daemon=True)
+        stopping.start()
+        time.sleep(0.2)
+        burst.go.set()
+        assert held.result() == b"held"
+        assert arrived.result() == b"x"
+        stopping.join(_LONG)
+        assert not stopping.is_alive()
+
+
+_DYING = """
+import logging, time
+from server.grpcio_front import GrpcioFront
+
+logging.basicConfig()
+front = GrpcioFront("api", {}, "localhost:0")
+
+class Broken:
+    def poll(self, *_arguments):
+        raise MemoryError("no memory for an event")
+
+front.start()
+front._thread.join(0.1)
+assert front._thread.is_alive()
+broken = GrpcioFront("broken", {}, "localhost:0")
+queue, broken._queue = broken._queue, Broken()
+broken._request = lambda: broken._open.add(object())
+broken.start()
+time.sleep(30)
+print("still here")
+"""
+
+
+def test_a_process_whose_front_has_died_ends_and_says_why() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _DYING], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "the thread 'broken' has ended" in ran.stderr
+    assert "no memory for an event" in ran.stderr
+
+
+def test_ten_thousand_calls_leave_nothing_open(start: Callable[..., GrpcioFront]) -> None:
+    front = start({"/t/Echo": Unary(_echo)})
+    logging.getLogger("grpc").setLevel(logging.ERROR)
+    with _channel(front) as channel:
+        echo = channel.unary_unary("/t/Echo")
+        for _ in range(100):
+            for future in [echo.future(b"x", timeout=60) for _ in range(100)]:
+                assert future.result() == b"x"
+    assert _eventually(lambda: front._open == _ALONE)
