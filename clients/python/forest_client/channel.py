@@ -1,7 +1,7 @@
 """A channel to Forest Serving, set up as its servers expect.
 
-The service config is a file of its own, `service_config.json`, because clients in any language can use it
-as it is: Java, Go and C# take the same JSON. docs/client.md says why each line of it is there.
+The service config is a file of its own, `service_config.json`, because clients in other languages want the
+same one. docs/client.md says why each line of it is there.
 """
 
 from importlib.resources import files
