@@ -247,9 +247,9 @@ def _code(feature: Feature, value: Value) -> float | Violation:
     if feature.type == "number":
         if type(value) not in (float, int):
             return _wrong_type(feature, "a number", value)
-        number = _float32(float(value))
+        number = _float32(value)
         if math.isinf(number):
-            return Violation(name, "NOT_FINITE", f"{name}: {value} is infinite, or beyond float32")
+            return Violation(name, "NOT_FINITE", f"{name}: {_shown(value)} is infinite, or beyond float32")
         if math.isnan(number) and feature.missing == "reject":
             return _missing(feature, "MISSING_VALUE")
         return number
@@ -264,8 +264,11 @@ def _code(feature: Feature, value: Value) -> float | Violation:
 
 
 def _float32(value: float) -> float:
-    with np.errstate(over="ignore"):
-        return float(np.float32(value))
+    try:
+        with np.errstate(over="ignore"):
+            return float(np.float32(value))
+    except OverflowError:  # a whole number beyond float64
+        return math.inf if value > 0 else -math.inf
 
 
 def _missing(feature: Feature, reason: Reason) -> Violation:
