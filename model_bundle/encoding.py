@@ -209,7 +209,7 @@ class Encoder:
     def _pick_carefully(self, record: Mapping[str, Value]) -> list[float]:
         """Return the codes of a record that is not plainly right, or say what is wrong with it."""
         violations = [
-            Violation(name, "UNKNOWN_FEATURE", f"{name}: the model has no such feature")
+            Violation(name, "UNKNOWN_FEATURE", f"{_shortened(name)}: the model has no such feature")
             for name in sorted(record.keys() - self._names.keys())
         ]
         codes = []
@@ -287,6 +287,10 @@ def _wrong_code(feature: Feature, value: float) -> Violation:
 
 
 def _shown(value: Value) -> str:
-    """Return a value as messages show it: a caller's text is not echoed without bound."""
-    text = repr(value)
+    """Return a value as messages show it."""
+    return _shortened(repr(value))
+
+
+def _shortened(text: str) -> str:
+    """Return the beginning of a long text: a caller's own is not echoed without bound."""
     return text if len(text) <= 50 else text[:47] + "..."

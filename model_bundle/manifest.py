@@ -21,7 +21,7 @@ Missing = Literal["reject", "impute"]
 OutOfRange = Literal["warn", "reject"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
+_SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 

@@ -40,6 +40,10 @@ class Model:
             self.bundle = bundle.load(folder)
         except BundleError as error:
             self.refusal = str(error)
+        except Exception as error:
+            # No check foresaw it. One bundle's fault must not keep the server from starting.
+            _log.exception("fault while loading %s %s", self.name, self.version)
+            self.refusal = f"fault while loading: {error!r}"
 
 
 class Models:

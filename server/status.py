@@ -12,6 +12,8 @@ from model_bundle.encoding import Violation
 # Trailers have 8 KiB by default in most clients, and binary ones grow by a third.
 _DETAILS_BYTES = 3000
 _NAME_CHARACTERS = 64
+# Percent-encoded for the trailers, a character may take twelve bytes.
+_MESSAGE_CHARACTERS = 500
 
 
 class Code(IntEnum):
@@ -34,12 +36,14 @@ class StatusError(Exception):
     code
         The status code.
     message
-        One sentence that names the thing, the place and the way out.
+        One sentence that names the thing, the place and the way out. A long one is cut.
     details
         Messages of ``google.rpc`` that say the same to a program.
     """
 
     def __init__(self, code: Code, message: str, details: Iterable[Message] = ()):
+        if len(message) > _MESSAGE_CHARACTERS:
+            message = message[: _MESSAGE_CHARACTERS - 3] + "..."
         super().__init__(message)
         self.code = code
         self.message = message
