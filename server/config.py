@@ -13,6 +13,19 @@ def _setting(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
 
 
+# The C core counts milliseconds and bytes in 32 bits, and takes a port above 65535 for another one.
+_TIME = (0.001, 1_000_000)
+_RANGES = {
+    "port": (0, 65535),
+    "health_port": (0, 65535),
+    "max_connection_age": _TIME,
+    "max_connection_age_grace": _TIME,
+    "drain_timeout": _TIME,
+    "stop_grace": _TIME,
+    "max_message_bytes": (1, 2**31 - 1),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """The server's settings. Times are seconds, sizes are bytes."""
@@ -36,6 +49,9 @@ class Config:
     log_level: str = _setting("info", "debug, info, warning or error")
 
     def __post_init__(self) -> None:
+        for name, (least, most) in _RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} {getattr(self, name):g} is not from {least:g} to {most:g}")
         age_out = self.max_connection_age * 1.1
         if self.drain_timeout < age_out:
             raise ValueError(
@@ -46,9 +62,6 @@ class Config:
             raise ValueError(f"port and health_port are both {self.port}: they must differ")
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise ValueError(f"log_level {self.log_level!r} is not debug, info, warning or error")
-        for name in ("max_connection_age", "max_connection_age_grace", "stop_grace", "max_message_bytes"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} {getattr(self, name)} is not above 0")
 
 
 def read(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> Config:

@@ -2,9 +2,9 @@
 
 import logging
 import signal
-import threading
 import time
 from collections.abc import Mapping
+from queue import SimpleQueue
 from types import FrameType
 
 from server import connections
@@ -35,7 +35,9 @@ class Server:
 
     def __init__(self, config: Config):
         self._config = config
-        self._told_to_stop = threading.Event()
+        # A signal's handler may put into it whatever the main thread is at. An Event has a lock, which the
+        # main thread may just be holding.
+        self._told_to_stop: SimpleQueue[int] = SimpleQueue()
         self._models = Models(config.models)
         prediction, model = PredictionService(self._models), ModelService(self._models)
         self._readiness = ["", READINESS, prediction.name, model.name]
@@ -66,7 +68,8 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         self._start()
-        self._serve()
+        if self._told_to_stop.empty():
+            self._serve()
         self._drain()
         self._stop()
 
@@ -90,7 +93,7 @@ class Server:
                 "NOT_SERVING on port %d: every bundle must pass its checks, and there must be one",
                 self._front.port,
             )
-        self._told_to_stop.wait()
+        self._told_to_stop.get()
 
     def _drain(self) -> None:
         """Go on serving whoever is still connected, until the connections have aged out."""
@@ -108,11 +111,11 @@ class Server:
         self._health_front.stop(grace=1.0)
         _log.info("stopped")
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         # The second one finds the system's own handling, which ends the process at once.
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.SIG_DFL)
-        self._told_to_stop.set()
+        self._told_to_stop.put(number)
 
 
 def _paths(service: str, methods: Mapping[str, Method]) -> dict[str, Method]:
