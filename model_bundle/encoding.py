@@ -245,7 +245,7 @@ def _code(feature: Feature, value: Value) -> float | Violation:
     if value is None:
         return math.nan if feature.missing == "impute" else _missing(feature, "MISSING_FEATURE")
     if feature.type == "number":
-        if type(value) not in (float, int):
+        if isinstance(value, bool) or not isinstance(value, float | int):
             return _wrong_type(feature, "a number", value)
         number = _float32(value)
         if math.isinf(number):

@@ -1,7 +1,7 @@
 """The model card: one HTML page for whoever must approve a model. It needs no other file, and no script."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -36,7 +36,7 @@ _TRIALS = {
     "split": "On the value of each split of each tree, and one ulp below and above it",
     "extreme": "Each feature in turn at zero, at the tiniest and at the greatest numbers",
     "uniform": "All features at such a number",
-    "threshold": "Held-out rows nearest to the threshold, on either side",
+    "threshold": "Rows of the test part nearest to the threshold, on either side",
     "test": "The whole test part",
 }
 
@@ -46,7 +46,8 @@ def render(
     manifest: Manifest,
     parts: Split,
     *,
-    scores: Mapping[str, NDArray[np.float64]],
+    validated: Tally,
+    test_scores: NDArray[np.float64],
     importances: NDArray[np.float64],
     proofs: Sequence[Proof],
 ) -> bytes:
@@ -60,8 +61,10 @@ def render(
         All but its ``files``.
     parts
         The data.
-    scores
-        The trained forest's probabilities for the rows of each part, by the part's name.
+    validated
+        The out-of-bag scores that the threshold was chosen on.
+    test_scores : ndarray of float64, shape (rows,)
+        The trained forest's probabilities for the rows of the test part.
     importances : ndarray of float64, shape (features,)
         The mean decrease in impurity by each feature.
     proofs
@@ -74,8 +77,8 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    tested = Tally.of(scores["test"], parts.test.labels)
-    bins = calibration.bins(scores["test"], parts.test.labels)
+    tested = Tally.of(test_scores, parts.test.labels)
+    bins = calibration.bins(test_scores, parts.test.labels)
     page = environment.get_template("card.html").render(
         recipe=recipe,
         manifest=manifest,
@@ -84,26 +87,24 @@ def render(
         metric_meanings=_MEANINGS,
         resamples=metrics.RESAMPLES,
         confusion=_confusion(tested, manifest.threshold),
-        levels=_levels(manifest, scores["test"], parts.test.labels),
+        levels=_levels(manifest, test_scores, parts.test.labels),
         bins=bins,
         proofs=proofs,
         trials=_TRIALS,
         importances=dict(zip([feature.name for feature in manifest.features], importances, strict=True)),
-        plots=_plots(manifest, parts, scores, importances, bins),
+        plots=_plots(manifest, tested, validated, importances, bins),
     )
     return (page + "\n").encode()
 
 
 def _plots(
     manifest: Manifest,
-    parts: Split,
-    scores: Mapping[str, NDArray[np.float64]],
+    tested: Tally,
+    validated: Tally,
     importances: NDArray[np.float64],
     bins: list[calibration.Bin],
 ) -> dict[str, str]:
     """Return each plot as the address of an image that holds it."""
-    tested = Tally.of(scores["test"], parts.test.labels)
-    validated = Tally.of(scores["validation"], parts.validation.labels)
     threshold = manifest.threshold
     with plots.drawing():
         images = {

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -32,12 +32,14 @@ from model_export import (
 )
 from model_export.grid import LEAF_STEP
 from model_export.recipe import Recipe
-from model_export.split import FRACTIONS, Part, Split, split
+from model_export.split import FRACTIONS, Part, split
 from model_export.table import Table
+from model_export.tally import Tally
 from model_export.trials import Trial
 
 _LIBRARIES = ("numpy", "onnx", "scikit-learn", "skl2onnx")
 _NEAREST = 500
+_NEAREST_FOR_GOLDEN = 40
 _TREES_FOR_GOLDEN = 16
 
 
@@ -83,10 +85,11 @@ def export(
 
     forest = training.train(recipe, parts.train, seed)
     say(f"trained {len(forest.estimators_)} trees on {len(parts.train.labels)} rows")
-    scores = {name: training.probabilities(forest, part.rows) for name, part in parts.parts().items()}
-    chosen = threshold.choose(scores["validation"], parts.validation.labels)
-    measured = metrics.measure(scores["test"], parts.test.labels, chosen, seed)
-    say(f"chose threshold {chosen:.7f} on {len(parts.validation.labels)} rows")
+    validation, validation_scores = training.out_of_bag(forest, parts.train)
+    chosen = threshold.choose(validation_scores, validation.labels)
+    say(f"chose threshold {chosen:.7f} on {len(validation.labels)} rows, each out of bag")
+    test_scores = training.probabilities(forest, parts.test.rows)
+    measured = metrics.measure(test_scores, parts.test.labels, chosen, seed)
 
     manifest = Manifest(
         model=recipe.name,
@@ -107,7 +110,7 @@ def export(
     say(f"converted to ONNX, {len(graph)} bytes")
     encoder = Encoder(manifest.features)
     decision = Decision(manifest)
-    made = _trials(forest, parts, scores, decision)
+    made = _trials(parts.test, test_scores, decision, _NEAREST)
     with closing(Session(graph, manifest.graph, encoder.row)) as session:
         all_splits = trials.on_splits(forest.estimators_, parts.train.rows)
         unseen = Trial("test", parts.test.rows)
@@ -123,32 +126,32 @@ def export(
 
     some_splits = trials.joined(trials.on_splits(forest.estimators_[:_TREES_FOR_GOLDEN], parts.train.rows))
     ordinary = [Trial("ordinary", parts.test.rows[parts.test.labels == label]) for label in (0, 1)]
-    golden_chosen = golden_rows.choose(forest, decision, [*ordinary, *made, some_splits], seed)
+    for_golden = _trials(parts.test, test_scores, decision, _NEAREST_FOR_GOLDEN)
+    golden_chosen = golden_rows.choose(forest, decision, [*ordinary, *for_golden, some_splits], seed)
     files = {
         bundle.GRAPH: graph,
         bundle.GOLDEN: golden.to_bytes(golden_chosen),
-        bundle.REFERENCE: reference.to_bytes(
-            manifest.features, parts.train, np.concatenate([scores["validation"], scores["test"]])
-        ),
+        bundle.REFERENCE: reference.to_bytes(manifest.features, parts.train, test_scores),
         bundle.MODEL_CARD: card.render(
-            recipe, manifest, parts, scores=scores, importances=forest.feature_importances_, proofs=proofs
+            recipe,
+            manifest,
+            parts,
+            validated=Tally.of(validation_scores, validation.labels),
+            test_scores=test_scores,
+            importances=forest.feature_importances_,
+            proofs=proofs,
         ),
     }
     folder, digest = writing.write(models, manifest, files)
     return Exported(folder, digest, manifest)
 
 
-def _trials(
-    forest: training.Forest, parts: Split, scores: Mapping[str, NDArray[np.float64]], decision: Decision
-) -> list[Trial]:
+def _trials(test: Part, scores: NDArray[np.float64], decision: Decision, nearest: int) -> list[Trial]:
     """Return the trials that both the gate and the golden rows use, but for those on splits."""
-    held_out = np.concatenate([parts.validation.rows, parts.test.rows])
-    held_out_scores = np.concatenate([scores["validation"], scores["test"]])
-    either_side = trials.nearest(held_out, held_out_scores, decision.threshold, 1)
     return [
-        trials.beyond_data(either_side),
-        trials.uniform(held_out.shape[1]),
-        Trial("threshold", trials.nearest(held_out, held_out_scores, decision.threshold, _NEAREST)),
+        trials.beyond_data(trials.nearest(test.rows, scores, decision.threshold, 1)),
+        trials.uniform(test.rows.shape[1]),
+        Trial("threshold", trials.nearest(test.rows, scores, decision.threshold, nearest)),
     ]
 
 

@@ -87,7 +87,7 @@ def receiver_operating(tally: Tally, threshold: float) -> bytes:
 
 def threshold_choice(tally: Tally, threshold: float) -> bytes:
     """Draw F1, precision and recall against the threshold."""
-    with _axes("Threshold", "On the validation part") as (axes, svg):
+    with _axes("Threshold", "On rows out of bag") as (axes, svg):
         for name, values, color, width in (
             ("precision", tally.precision(), NEGATIVE, 1.2),
             ("recall", tally.recall(), _GOLD, 1.2),

@@ -13,10 +13,14 @@ from model_bundle.manifest import Feature
 from model_export.split import Part
 
 _BINS = 20
+# Most scores of a rare label are next to nothing: the lowest bins are narrow.
+_SCORE_EDGES = np.array(
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
+)
 
 
-def to_bytes(features: tuple[Feature, ...], train: Part, held_out_scores: NDArray[np.float64]) -> bytes:
-    """Return the histograms as JSON: each feature's on the training rows, the score's on all others."""
+def to_bytes(features: tuple[Feature, ...], train: Part, test_scores: NDArray[np.float64]) -> bytes:
+    """Return the histograms as JSON: each feature's on the training rows, the score's on the test rows."""
     shares = np.linspace(0, 1, _BINS + 1)[1:-1]
     document: dict[str, Any] = {
         "schema_version": 1,
@@ -24,7 +28,7 @@ def to_bytes(features: tuple[Feature, ...], train: Part, held_out_scores: NDArra
             feature.name: _histogram(column, np.unique(np.quantile(column, shares, method="inverted_cdf")))
             for feature, column in zip(features, train.rows.T, strict=True)
         },
-        "score": _histogram(held_out_scores, shares.round(2)),
+        "score": _histogram(test_scores, _SCORE_EDGES),
     }
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
 

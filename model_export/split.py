@@ -1,4 +1,4 @@
-"""Which rows a model is trained on, its threshold chosen on, and its metrics measured on."""
+"""Which rows a model is trained on, and its metrics measured on."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from model_export.error import ExportError
 from model_export.table import Table
 
-FRACTIONS = {"train": 0.6, "validation": 0.2, "test": 0.2}
+FRACTIONS = {"train": 0.8, "test": 0.2}
 
 
 class SplitError(ExportError):
@@ -30,15 +30,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A table in three parts that share no row."""
+    """A table in two parts that share no row."""
 
     train: Part
-    validation: Part
     test: Part
 
     def parts(self) -> dict[str, Part]:
         """Return the parts by name."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}
+        return {"train": self.train, "test": self.test}
 
 
 def split(table: Table, seed: int) -> Split:

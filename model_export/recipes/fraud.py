@@ -67,7 +67,7 @@ RECIPE = Recipe(
         "n_estimators": 256,
         "max_features": "sqrt",
         "min_samples_leaf": 1,
-        "criterion": "gini",
+        "criterion": "entropy",
         "class_weight": None,
     },
     generate=generate,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_bundle import bundle, golden
+from model_bundle import bundle, golden, runtime
 from model_bundle.encoding import Encoder
 from model_bundle.manifest import Manifest
 from model_export import conversion, parity, writing
@@ -294,3 +294,12 @@ def test_every_golden_row_is_one_that_a_client_could_send(fraud_bundle: Path):
     for row in golden.from_bytes((fraud_bundle / bundle.GOLDEN).read_bytes()):
         encoder.encode_vector(row.values)
         assert encoder.row.tolist() == list(row.values)
+
+
+def test_a_runtime_that_is_not_right_is_told_in_one_line(
+    small_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(runtime, "load", lambda: runtime.check_version("1.26.0"))
+    assert run(monkeypatch, small_recipe, "--out", tmp_path / "models") == 1
+    assert "ONNX Runtime 1.26.0 is not known" in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())

@@ -21,16 +21,14 @@ def test_copies_of_a_row_stay_together(repeated: Table):
     parts = split(repeated, 0).parts()
     sets = [{row.tobytes() for row in part.rows} for part in parts.values()]
     assert not sets[0] & sets[1]
-    assert not sets[0] & sets[2]
-    assert not sets[1] & sets[2]
     assert sum(len(part.rows) for part in parts.values()) == 2_000
 
 
 def test_parts_have_their_share_of_each_label():
     labels = np.arange(1_000) % 50 == 0
     parts = split(table(np.arange(1_000)[:, None], labels), 3)
-    assert [part.positives for part in parts.parts().values()] == [12, 4, 4]
-    assert [len(part.labels) for part in parts.parts().values()] == [600, 200, 200]
+    assert [part.positives for part in parts.parts().values()] == [16, 4]
+    assert [len(part.labels) for part in parts.parts().values()] == [800, 200]
 
 
 def test_the_seed_alone_decides(repeated: Table):

@@ -13,20 +13,37 @@ SCORED = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 1)), min_size=
 
 
 @given(SCORED)
-def test_no_cut_between_two_scores_has_a_greater_f1(rows: list[tuple[int, int]]):
+def test_lies_between_two_scores_and_off_the_grid(rows: list[tuple[int, int]]):
     scores = np.array([score / 2**20 for score, _ in rows])
-    labels = np.array([label for _, label in rows], np.int8)
-    chosen = threshold.choose(scores, labels)
+    chosen = threshold.choose(scores, np.array([label for _, label in rows], np.int8))
     assert scores.min() < chosen < scores.max()
     assert chosen * 2**21 % 2 == 1
-    best = max(f1_score(labels, scores >= cut) for cut in np.unique(scores)[1:])
-    assert f1_score(labels, scores >= chosen) == pytest.approx(best)
 
 
-def test_of_equally_good_gaps_it_takes_the_widest():
-    scores, labels = np.array([0.9, 0.75, 0.7, 0.125, 0.0]), np.array([1, 1, 0, 1, 0], np.int8)
-    assert threshold.choose(scores, labels) == pytest.approx(0.0625, abs=1e-6)
-    assert threshold.choose(scores[[0, 1, 4]], labels[[0, 1, 4]]) == pytest.approx(0.375, abs=1e-6)
+def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores that are true probabilities, and labels drawn by them."""
+    random = np.random.default_rng(seed)
+    scores = np.round(random.beta(0.05, 1, 20_000), 3)
+    return scores, (random.random(scores.size) < scores).astype(np.int8)
+
+
+def test_is_nearly_the_best_cut_of_rows_that_it_was_not_chosen_on():
+    chosen = threshold.choose(*drawn(0))
+    scores, labels = drawn(1)
+    best = max(f1_score(labels, scores >= cut) for cut in np.linspace(0.05, 0.95, 91))
+    assert f1_score(labels, scores >= chosen) > best - 0.01
+
+
+def test_hangs_less_on_the_sample_than_the_best_cut_of_its_rows():
+    samples = [drawn(seed) for seed in range(8)]
+    cuts = np.linspace(0.05, 0.95, 91)
+    best = [cuts[np.argmax([f1_score(labels, scores >= cut) for cut in cuts])] for scores, labels in samples]
+    assert np.std([threshold.choose(*sample) for sample in samples]) < np.std(best) / 2
+
+
+def test_is_higher_where_negatives_weigh_more():
+    scores, labels = drawn(0)
+    assert threshold.choose(scores, labels, 6.6) > threshold.choose(scores, labels) + 0.05
 
 
 def test_refuses_scores_that_are_all_the_same():
