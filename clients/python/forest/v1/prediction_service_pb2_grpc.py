@@ -35,7 +35,8 @@ class PredictionServiceStub(object):
     Input that is wrong answers INVALID_ARGUMENT with `google.rpc.BadRequest`
     details, one violation for each fault: `field` is `rows[R].FEATURE`,
     `reason` is one of UNKNOWN_FEATURE, MISSING_FEATURE, MISSING_VALUE,
-    WRONG_TYPE, WRONG_LENGTH, UNKNOWN_CATEGORY, NOT_FINITE, OUT_OF_RANGE.
+    WRONG_TYPE, WRONG_LENGTH, UNKNOWN_CATEGORY, NOT_FINITE, OUT_OF_RANGE. A request
+    without a row has the reason MISSING_INPUT in the field `input`.
     """
 
     def __init__(self, channel):
@@ -61,7 +62,8 @@ class PredictionServiceServicer(object):
     Input that is wrong answers INVALID_ARGUMENT with `google.rpc.BadRequest`
     details, one violation for each fault: `field` is `rows[R].FEATURE`,
     `reason` is one of UNKNOWN_FEATURE, MISSING_FEATURE, MISSING_VALUE,
-    WRONG_TYPE, WRONG_LENGTH, UNKNOWN_CATEGORY, NOT_FINITE, OUT_OF_RANGE.
+    WRONG_TYPE, WRONG_LENGTH, UNKNOWN_CATEGORY, NOT_FINITE, OUT_OF_RANGE. A request
+    without a row has the reason MISSING_INPUT in the field `input`.
     """
 
     def Predict(self, request, context):
@@ -99,7 +101,8 @@ class PredictionService(object):
     Input that is wrong answers INVALID_ARGUMENT with `google.rpc.BadRequest`
     details, one violation for each fault: `field` is `rows[R].FEATURE`,
     `reason` is one of UNKNOWN_FEATURE, MISSING_FEATURE, MISSING_VALUE,
-    WRONG_TYPE, WRONG_LENGTH, UNKNOWN_CATEGORY, NOT_FINITE, OUT_OF_RANGE.
+    WRONG_TYPE, WRONG_LENGTH, UNKNOWN_CATEGORY, NOT_FINITE, OUT_OF_RANGE. A request
+    without a row has the reason MISSING_INPUT in the field `input`.
     """
 
     @staticmethod
