@@ -8,8 +8,10 @@ processor's caches. The interface is not a public one: grpcio is pinned, and
 tests/server/test_grpcio_front.py holds what is relied upon. See docs/decisions/0003-unary-path.md.
 """
 
+import errno
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -69,7 +71,7 @@ class GrpcioFront:
         self._server = cygrpc.Server((("grpc.so_reuseport", 0), *options), False)
         self._server.register_completion_queue(self._queue)
         try:
-            self.port: int = self._server.add_http2_port(address.encode())
+            self.port: int = 0 if _taken(address) else self._server.add_http2_port(address.encode())
         except RuntimeError:
             self.port = 0
         if not self.port:
@@ -402,6 +404,31 @@ def _unimplemented(path: bytes) -> Handler:
         raise StatusError(Code.UNIMPLEMENTED, f"no method {path[:128].decode(errors='replace')}")
 
     return refuse
+
+
+def _taken(address: str) -> bool:
+    """Return whether something listens on a port at any address of a name.
+
+    The C core is content with one address of several. If a port is taken at 127.0.0.1 alone, it would listen
+    at ::1, and a part of the calls to ``localhost`` would go to somebody else.
+    """
+    host, _, port = address.rpartition(":")
+    if port == "0":
+        return False
+    # The C core takes `localhost` for both, whatever the system's own names say.
+    for name in ("127.0.0.1", "::1") if host == "localhost" else (host.strip("[]"),):
+        try:
+            for family, kind, protocol, _, where in socket.getaddrinfo(
+                name, int(port), type=socket.SOCK_STREAM
+            ):
+                with socket.socket(family, kind, protocol) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(where)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return True
+            # Any other, as an address that this machine has not, is for the C core to judge.
+    return False
 
 
 def _stops() -> StatusError:

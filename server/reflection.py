@@ -49,12 +49,19 @@ class Reflection:
             case "file_by_filename":
                 _files(response, lambda: pool.FindFileByName(request.file_by_filename))
             case "file_containing_symbol":
-                _files(response, lambda: pool.FindFileContainingSymbol(request.file_containing_symbol))
+                _files(response, lambda: self._file_of(request.file_containing_symbol))
             case "all_extension_numbers_of_type" | "file_containing_extension":
                 _fail(response, Code.NOT_FOUND, "the API has no extensions")
             case _:
                 _fail(response, Code.INVALID_ARGUMENT, "the request asks for nothing")
         return response.SerializeToString()
+
+    def _file_of(self, symbol: str) -> Any:
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            # It finds everything but methods.
+            return self._pool.FindMethodByName(symbol).containing_service.file
 
 
 def _files(response: pb.ServerReflectionResponse, find: Callable[[], Any]) -> None:

@@ -582,6 +582,17 @@ def test_a_used_port_is_an_os_error_that_names_it(start: Callable[..., GrpcioFro
         GrpcioFront("second", {}, f"localhost:{front.port}")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_port_that_is_used_at_one_address_of_localhost_is_used(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        used = socket.create_server((address, 0), family=family)
+    except OSError as error:
+        pytest.skip(f"no {address} here: {error}")
+    with used, pytest.raises(OSError, match="cannot listen on localhost"):
+        GrpcioFront("second", {}, f"localhost:{used.getsockname()[1]}")
+
+
 def test_stop_finishes_what_is_in_hand_refuses_what_is_new_and_frees_the_port(
     start: Callable[..., GrpcioFront],
 ) -> None:
