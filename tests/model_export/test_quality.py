@@ -1,0 +1,78 @@
+"""The fraud recipe on real payments, by repeated cross-validation with the functions that export uses."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.model_selection import StratifiedGroupKFold
+
+from model_export import table, threshold, training
+from model_export.recipes.fraud import RECIPE
+from model_export.split import Part
+
+SHARED = Path(os.environ.get("FOREST_SHARED", Path(__file__).parents[3] / "shared"))
+PAYMENTS = SHARED / "data" / "creditcard_train.csv.xz"
+
+FOLDS, REPEATS = 5, 3
+# The file has every fraud, but only a part of the legitimate payments: one stands for so many.
+NATURAL = 6.6
+RESAMPLES = 2_000
+
+
+def folds(labels: np.ndarray, groups: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    for repeat in range(REPEATS):
+        splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=repeat)
+        for train, held_out in splitter.split(labels, labels, groups):
+            yield repeat, train, held_out
+
+
+def f1(outcomes: np.ndarray, weight: float) -> float:
+    """Return F1 of counts of true positives, false positives and false negatives."""
+    true, false, missed = outcomes
+    return float(2 * true / (2 * true + weight * false + missed))
+
+
+def interval(outcomes: np.ndarray, weight: float) -> tuple[float, float]:
+    """Return the 95 % bootstrap percentile interval over rows, each with its outcomes of all repeats."""
+    random = np.random.default_rng(0)
+    relevant = outcomes[outcomes.any(axis=1)]
+    drawn = random.poisson(1.0, (RESAMPLES, len(relevant))) @ relevant
+    low, high = np.quantile([f1(counts, weight) for counts in drawn], (0.025, 0.975))
+    return float(low), float(high)
+
+
+@pytest.mark.skipif(not PAYMENTS.exists(), reason=f"the card payments are not at {PAYMENTS}")
+@pytest.mark.timeout(1200)
+def test_finds_fraud_in_payments_held_out(capsys: pytest.CaptureFixture[str]):
+    payments = table.read(PAYMENTS, RECIPE)
+    rows, labels = payments.rows, payments.labels
+    # Copies of a row stay in one fold: a copy of a training row would tell nothing.
+    groups = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+    outcomes = {weight: np.zeros((len(labels), 3), np.int64) for weight in (1.0, NATURAL)}
+    by_repeat = {weight: np.zeros((REPEATS, 3), np.int64) for weight in outcomes}
+    with joblib.parallel_config("threading", n_jobs=2):
+        for repeat, train, held_out in folds(labels, groups):
+            part = Part(rows[train], labels[train])
+            forest = training.train(RECIPE, part, repeat)
+            validation, validation_scores = training.out_of_bag(forest, part)
+            scores, truth = training.probabilities(forest, rows[held_out]), labels[held_out] == 1
+            for weight, counts in outcomes.items():
+                called = scores >= threshold.choose(validation_scores, validation.labels, weight)
+                outcome = np.column_stack([called & truth, called & ~truth, ~called & truth])
+                counts[held_out] += outcome
+                by_repeat[weight][repeat] += outcome.sum(axis=0)
+    pooled = {}
+    for weight, counts in outcomes.items():
+        pooled[weight] = f1(counts.sum(axis=0), weight)
+        low, high = interval(counts, weight)
+        repeats = ", ".join(f"{f1(each, weight):.4f}" for each in by_repeat[weight])
+        with capsys.disabled():
+            print(
+                f"\nF1 {pooled[weight]:.4f} ({low:.4f} to {high:.4f}), legitimate rows weighing {weight}; "
+                f"repeats: {repeats}"
+            )
+    assert pooled[1.0] >= 0.87
+    assert pooled[NATURAL] >= 0.80
