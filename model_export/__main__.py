@@ -4,7 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from model_bundle.bundle import BundleError
 from model_bundle.manifest import ManifestError, version_key
+from model_bundle.runtime import RuntimeRefusedError
 from model_export.error import ExportError
 
 
@@ -16,6 +18,14 @@ def main(arguments: list[str] | None = None) -> int:
     except ExportError as error:
         print(f"forest-export: {error}", file=sys.stderr)
         return error.status
+    except (BundleError, ManifestError, RuntimeRefusedError) as error:
+        print(f"forest-export: the bundle does not load: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        print(
+            f"forest-export: {error.name} is absent: install model_export/requirements.txt", file=sys.stderr
+        )
+        return 1
     except KeyboardInterrupt:
         print("forest-export: interrupted, nothing was written", file=sys.stderr)
         return 130

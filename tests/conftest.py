@@ -13,10 +13,15 @@ from pathlib import Path
 
 import joblib
 import pytest
+from hypothesis import settings
 
 from model_export.export import Exported, export
 from model_export.recipe import Recipe
 from model_export.recipes.fraud import RECIPE
+
+# How long an example takes tells how busy the machine is.
+settings.register_profile("forest", deadline=None)
+settings.load_profile("forest")
 
 
 @pytest.fixture(scope="session")

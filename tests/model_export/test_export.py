@@ -127,6 +127,8 @@ def test_another_process_makes_the_same_bundle_and_writes_and_calls_nothing_else
         "TMPDIR": str(temporary),
         "PYTHONHASHSEED": "77",
         "TZ": "Asia/Tokyo",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
         [sys.executable, "-c", program],
