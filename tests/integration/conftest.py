@@ -38,8 +38,8 @@ def golden(fraud_bundle: Path) -> list[Golden]:
 @contextmanager
 def _connect(target: str, *options: tuple[str, object]) -> Iterator[grpc.Channel]:
     # A pool of its own: a connection of its own. Retries would hide what is to be seen.
-    own = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
-    with grpc.insecure_channel(target, (*own, *options)) as channel:
+    own = {"grpc.use_local_subchannel_pool": 1, "grpc.enable_retries": 0}
+    with grpc.insecure_channel(target, list((own | dict(options)).items())) as channel:
         yield channel
 
 
