@@ -64,9 +64,7 @@ def serving(server: "subprocess.Popen[bytes]") -> bool:
 def sample() -> dict[str, float | str | bool | None]:
     """Return the first golden row of the model's highest version, by feature name."""
     folder = max((MODELS / MODEL).iterdir(), key=lambda version: version_key(version.name))
-    manifest, _ = bundle.read_manifest(folder)
-    row = golden.from_bytes((folder / bundle.GOLDEN).read_bytes())[0]
-    return {feature.name: value for feature, value in zip(manifest.features, row.values, strict=True)}
+    return dict(golden.from_bytes((folder / bundle.GOLDEN).read_bytes())[0].record)
 
 
 def show(record: dict[str, float | str | bool | None]) -> None:

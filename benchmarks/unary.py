@@ -95,13 +95,12 @@ def measure(models: Path, rounds: int) -> dict[str, list[load.Run]]:
     """Measure every subject so many times; return its runs by its name."""
     folder = max((models / "fraud").glob("[!.]*"))
     rows = golden.from_bytes((folder / bundle.GOLDEN).read_bytes())
-    names = [feature.name for feature in bundle.read_manifest(folder)[0].features]
     # The usual transaction: nothing about it is odd.
     row = next(row for row in rows if row.kind == "ordinary")
-    values = [float(value) for value in row.values if isinstance(value, float)]
+    values = [float(value) for value in row.record.values() if isinstance(value, float)]
     by_position = PredictRequest(model="fraud", request_id="transaction-0001", vector=Vector(values=values))
     by_name = PredictRequest(model="fraud", request_id="transaction-0001")
-    for name, value in zip(names, values, strict=True):
+    for name, value in zip(row.record, values, strict=True):
         by_name.record.features[name].number = value
     running: list[_Running] = []
     runs: dict[str, list[load.Run]] = {subject.name: [] for subject in SUBJECTS}

@@ -2,14 +2,14 @@
 
 One JSON object a line::
 
-    {"kind": "split", "values": [0.0, -1.36, null, ...], "probability": 0.0625, "label": "legitimate"}
+    {"kind": "split", "record": {"Time": 0.0, "V1": -1.36, ...}, "probability": 0.0625, "label": "legitimate"}
 
-``values`` are in feature order and as a caller has them (a number, a category's text, a flag, null for a
-missing value), so that replaying them proves the encoding as well as the graph.
+``record`` is by name and as a caller has it (a number, a category's text, a flag, null for a missing value),
+so that replaying it proves the features' order and encoding as well as the graph.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class GoldenRow:
     """A row, why it is here, and what the trained forest made of it."""
 
     kind: str
-    values: tuple[Value, ...]
+    record: Mapping[str, Value]
     probability: float
     label: str
 
@@ -43,7 +43,7 @@ def to_bytes(rows: Iterable[GoldenRow]) -> bytes:
         json.dumps(
             {
                 "kind": row.kind,
-                "values": list(row.values),
+                "record": dict(row.record),
                 "probability": row.probability,
                 "label": row.label,
             },
@@ -64,7 +64,7 @@ def from_bytes(data: bytes) -> list[GoldenRow]:
             rows.append(
                 GoldenRow(
                     str(document["kind"]),
-                    tuple(document["values"]),
+                    dict(document["record"]),
                     float(document["probability"]),
                     str(document["label"]),
                 )
@@ -90,18 +90,15 @@ def replay(rows: list[GoldenRow], encoder: Encoder, session: Session, decision: 
     """
     if not rows:
         raise GoldenRowError("there are no golden rows")
-    names = [feature.name for feature in encoder.features]
-    vectors = np.empty((len(rows), len(names)), np.float32)
+    vectors = np.empty((len(rows), len(encoder.features)), np.float32)
     scores = []
     worst = 0.0
     for index, row in enumerate(rows):
         place = f"golden row {index + 1} ({row.kind})"
         try:
-            encoder.encode_record(dict(zip(names, row.values, strict=True)))
+            encoder.encode_record(row.record)
         except InvalidRow as error:
             raise GoldenRowError(f"{place} is refused: {error}") from error
-        except ValueError as error:
-            raise GoldenRowError(f"{place} has {len(row.values)} values for {len(names)} features") from error
         vectors[index] = encoder.row
         score = session.score_row()
         scores.append(score)

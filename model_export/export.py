@@ -127,7 +127,8 @@ def export(
     some_splits = trials.joined(trials.on_splits(forest.estimators_[:_TREES_FOR_GOLDEN], parts.train.rows))
     ordinary = [Trial("ordinary", parts.test.rows[parts.test.labels == label]) for label in (0, 1)]
     for_golden = _trials(parts.test, test_scores, decision, _NEAREST_FOR_GOLDEN)
-    golden_chosen = golden_rows.choose(forest, decision, [*ordinary, *for_golden, some_splits], seed)
+    names = [feature.name for feature in manifest.features]
+    golden_chosen = golden_rows.choose(forest, decision, names, [*ordinary, *for_golden, some_splits], seed)
     files = {
         bundle.GRAPH: graph,
         bundle.GOLDEN: golden.to_bytes(golden_chosen),

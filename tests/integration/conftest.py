@@ -32,7 +32,7 @@ def names(fraud_bundle: Path) -> list[str]:
 def golden(fraud_bundle: Path) -> list[Golden]:
     """Return the bundle's golden rows."""
     rows = [json.loads(line) for line in (fraud_bundle / "golden.jsonl").read_text().splitlines()]
-    return [Golden(row["values"], row["probability"], row["label"]) for row in rows]
+    return [Golden(list(row["record"].values()), row["probability"], row["label"]) for row in rows]
 
 
 @contextmanager

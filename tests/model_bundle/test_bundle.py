@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_a_right_bundle_scores_as_its_golden_rows(folder: Path):
     with closing(loaded.session):
         assert loaded.digest == digest.of_file(folder / bundle.MANIFEST)
         for row in golden.from_bytes((folder / bundle.GOLDEN).read_bytes()):
-            loaded.encoder.encode_vector(row.values)
+            loaded.encoder.encode_record(row.record)
             assert loaded.session.score_row() == row.probability
             assert loaded.decision.label(row.probability) == row.label
 
@@ -119,7 +120,9 @@ def test_refuses_the_other_column(folder: Path):
 
 def test_refuses_another_number_of_features(folder: Path):
     change(folder, lambda document: document["features"].pop())
-    assert refusal(folder).startswith("golden.jsonl: golden row 1 (ordinary) has 30 values for 29 features")
+    assert refusal(folder).startswith(
+        "golden.jsonl: golden row 1 (ordinary) is refused: Amount: the model has no such feature"
+    )
 
 
 def test_refuses_golden_rows_that_do_not_replay(folder: Path):
@@ -147,9 +150,9 @@ def test_refuses_a_threshold_that_turns_a_label(folder: Path):
         (b"{}", "line 1: KeyError('kind')"),
         (b"no", "line 1: JSONDecodeError"),
         (b"\xff", "line 1: UnicodeDecodeError"),
-        (b'{"kind": "a", "values": [1.0], "probability": 0, "label": "fraud"}', "has 1 values for 30"),
-        (b'{"kind": "a", "values": 3, "probability": 0, "label": "fraud"}', "line 1: TypeError"),
-        (b'{"kind": "a", "values": [], "probability": NaN, "label": "fraud"}', "has 0 values for 30"),
+        (b'{"kind": "a", "record": {"V31": 1}, "probability": 0, "label": "fraud"}', "refused: V31: "),
+        (b'{"kind": "a", "record": 3, "probability": 0, "label": "fraud"}', "line 1: TypeError"),
+        (b'{"kind": "a", "record": {}, "probability": NaN, "label": "fraud"}', "is refused: Time: missing"),
     ],
 )  # fmt: skip
 def test_refuses_golden_rows_that_are_none(folder: Path, line: bytes, message: str):
@@ -159,8 +162,8 @@ def test_refuses_golden_rows_that_are_none(folder: Path, line: bytes, message: s
 
 @pytest.mark.parametrize("value", [None, "12", True, 1e39])
 def test_refuses_golden_rows_that_a_caller_could_not_send(folder: Path, value: object):
-    values = json.loads((folder / bundle.GOLDEN).read_bytes().splitlines()[1])["values"]
-    change_golden(folder, 1, values=[*values[:-1], value])
+    record = json.loads((folder / bundle.GOLDEN).read_bytes().splitlines()[1])["record"]
+    change_golden(folder, 1, record={**record, "Amount": value})
     assert refusal(folder).startswith("golden.jsonl: golden row 2 (ordinary) is refused: Amount: ")
 
 
@@ -224,8 +227,8 @@ def test_sessions_of_one_process_do_not_mix(folder: Path):
     with closing(loaded.session), closing(other.session):
         rows = golden.from_bytes((folder / bundle.GOLDEN).read_bytes())
         low, high = min(rows, key=lambda row: row.probability), max(rows, key=lambda row: row.probability)
-        loaded.encoder.encode_vector(low.values)
-        other.encoder.encode_vector(high.values)
+        loaded.encoder.encode_record(low.record)
+        other.encoder.encode_record(high.record)
         assert (loaded.session.score_row(), other.session.score_row()) == (low.probability, high.probability)
 
 
@@ -241,3 +244,12 @@ def test_a_session_says_what_is_wrong_with_bytes():
 
     with pytest.raises(RuntimeRefusedError, match="ONNX Runtime: "):
         Session(b"no graph", Graph("X", "probabilities", 2, 1), np.zeros(30, np.float32))
+
+
+def test_refuses_a_manifest_with_two_features_swapped(folder: Path):
+    def swap(document: dict[str, Any]) -> None:
+        features = document["features"]
+        features[14], features[17] = features[17], features[14]
+
+    change(folder, swap)
+    assert "but the trained forest gave" in refusal(folder)

@@ -294,8 +294,8 @@ def test_every_golden_row_is_one_that_a_client_could_send(fraud_bundle: Path):
     manifest, _ = bundle.read_manifest(fraud_bundle)
     encoder = Encoder(manifest.features)
     for row in golden.from_bytes((fraud_bundle / bundle.GOLDEN).read_bytes()):
-        encoder.encode_vector(row.values)
-        assert encoder.row.tolist() == list(row.values)
+        encoder.encode_record(row.record)
+        assert encoder.row.tolist() == list(row.record.values())
 
 
 def test_a_runtime_that_is_not_right_is_told_in_one_line(

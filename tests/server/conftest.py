@@ -83,6 +83,7 @@ _MANIFEST = Manifest(
 
 def _write(models: Path, **changes: object) -> Path:
     manifest = replace(_MANIFEST, **changes)  # type: ignore[arg-type]
+    names = [feature.name for feature in manifest.features]
     rows = []
     for values, codes in (
         ((50.0, 40.0, "fr", True, 8.0), (50.0, 40.0, 1.0, 1.0, 8.0)),
@@ -90,7 +91,7 @@ def _write(models: Path, **changes: object) -> Path:
     ):
         score = _mixed_score(codes)
         label = manifest.labels[score >= manifest.threshold]
-        rows.append(GoldenRow("ordinary", values, score, label))
+        rows.append(GoldenRow("ordinary", dict(zip(names, values, strict=True)), score, label))
     files = {
         bundle.GRAPH: _mixed_graph(),
         bundle.GOLDEN: golden.to_bytes(rows),

@@ -151,16 +151,15 @@ _REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: _replace(
             f,
             "golden.jsonl",
-            b'{"kind": "x", "values": [1, 40, "fr", true, 1%s], "probability": 0, "label": "no"}'
-            % (b"0" * 400),
+            b'{"kind": "x", "record": {"balance": 1%s}, "probability": 0, "label": "no"}' % (b"0" * 400),
         ),
-        "golden row 1 (x) is refused: balance: ",
+        "golden row 1 (x) is refused: ",
     ),
     "a golden row of other features": (
         lambda f: _replace(
-            f, "golden.jsonl", b'{"kind": "x", "values": [1.0], "probability": 0.5, "label": "no"}'
+            f, "golden.jsonl", b'{"kind": "x", "record": {"height": 1.0}, "probability": 0.5, "label": "no"}'
         ),
-        "golden row 1 (x) has 1 values for 5 features",
+        "golden row 1 (x) is refused: height: the model has no such feature",
     ),
     "a golden row that scores otherwise": (
         lambda f: _replace(
@@ -173,7 +172,7 @@ _REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a golden row of another label": (lambda f: _set(f, "labels", ["no", "ja"]), "label ja, but"),
     "another order of features": (
         lambda f: _set(f, "features", json.loads((f / "manifest.json").read_bytes())["features"][::-1]),
-        "golden.jsonl: golden row 1 (ordinary) is refused",
+        "golden.jsonl: golden row 1 (ordinary): probability ",
     ),
     "a graph of other columns": (
         lambda f: _set(f, "graph", {"input": "X", "output": "scores", "columns": 3, "column": 1}),
