@@ -5,7 +5,9 @@ import os
 import sys
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import IntEnum
+from typing import NoReturn
 
 import grpc
 from forest.v1.model_service_pb2 import MODEL_STATE_REFUSED, GetModelRequest, Model
@@ -44,11 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     try:
         with open_channel(arguments.target) as channel:
-            return (
-                _score_record(channel, arguments)
-                if arguments.json is not None
-                else _score_file(channel, arguments)
-            )
+            try:
+                return (
+                    _score_record(channel, arguments)
+                    if arguments.json is not None
+                    else _score_file(channel, arguments)
+                )
+            except KeyboardInterrupt:
+                _leave(_end(ExitStatus.INTERRUPTED, "interrupted"))
     except (WrongUseError, HeaderError, RecordError, TableError) as error:
         return _end(ExitStatus.WRONG_USE, str(error))
     except ScoringStoppedError as error:
@@ -194,6 +199,17 @@ def _say(message: str) -> None:
 def _end(status: ExitStatus, message: str) -> ExitStatus:
     _say(message)
     return status
+
+
+def _leave(status: ExitStatus) -> NoReturn:
+    """End the process without closing the channel.
+
+    A Ctrl-C that meets grpc while it starts a call leaves that call counted and never finished; closing
+    the channel would then wait for it for ever.
+    """
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
