@@ -38,7 +38,10 @@ def _used(folder):
 
 def _watched(annotation, path):
     """Return the folders that an annotation of manifest-generate-paths names."""
-    return [(ROOT / each[1:] if each[0] == "/" else ROOT / path / each).resolve() for each in annotation.split(";")]
+    return [
+        (ROOT / each[1:] if each[0] == "/" else ROOT / path / each).resolve()
+        for each in annotation.split(";")
+    ]
 
 
 def test_these_objects_and_no_others(argocd):
@@ -95,7 +98,7 @@ def test_a_project_allows_what_is_there_and_nothing_else(argocd, rendered, envir
         each = yaml.safe_load(file.read_text())
         if "kind" in each and each["kind"] != "Component":
             objects.append(each)
-    there = {(*each["apiVersion"].split("/")[:-1], "")[0:1] + (each["kind"],) for each in objects}
+    there = {(each["apiVersion"].rpartition("/")[0], each["kind"]) for each in objects}
     assert {(each["group"], each["kind"]) for each in allowed} == there
     assert ("", "Secret") not in there
 
@@ -137,7 +140,9 @@ def test_staging_syncs_by_itself_and_prod_waits(argocd):
 
 
 def test_no_difference_is_ignored(argocd):
-    assert "ignoreDifferences" not in argocd.text, "nothing in Git is another's to change: there are no replicas"
+    assert "ignoreDifferences" not in argocd.text, (
+        "nothing in Git is another's to change: there are no replicas"
+    )
 
 
 def test_a_commit_wakes_those_whom_it_concerns_and_no_others(argocd, overlays, environment, template):
@@ -150,9 +155,7 @@ def test_a_commit_wakes_those_whom_it_concerns_and_no_others(argocd, overlays, e
         for used in _used(ROOT / path):
             assert any(used.is_relative_to(place) for place in watched), f"{used} is not watched"
         assert all(place.is_dir() for place in watched)
-        foreign = [
-            other.folder() for other in overlays if other != each
-        ]
+        foreign = [other.folder() for other in overlays if other != each]
         assert not [place for place in watched for other in foreign if other.is_relative_to(place)]
     application = argocd.one("Application", environment + "-namespaces")
     path = application["spec"]["source"]["path"]

@@ -7,7 +7,7 @@ COMPONENTS = ["gateway", "ingress", "nodeport", "loadbalancer", "log-volume", "r
 
 @pytest.fixture
 def switch_on(tree, render, overlay):
-    """Return a function that lists components in an overlay, before its environment and model, and renders it."""
+    """Return a function that lists components in an overlay, and renders it."""
 
     def run(*names):
         file = overlay.folder(tree) / "kustomization.yaml"
@@ -20,7 +20,7 @@ def switch_on(tree, render, overlay):
 
 @pytest.fixture
 def added(manifests, switch_on):
-    """Return a function that tells which objects a component adds, by kind; the others must stay as they are."""
+    """Return a function that tells which objects a component adds, by kind; the others must stay."""
 
     def run(name):
         after = switch_on(name).objects
@@ -35,9 +35,7 @@ def test_every_component_is_tested(tree):
     assert folders == {*COMPONENTS, "external-secrets"}
 
 
-@pytest.mark.parametrize(
-    "name", ["gateway", "ingress", "nodeport", "loadbalancer"]
-)
+@pytest.mark.parametrize("name", ["gateway", "ingress", "nodeport", "loadbalancer"])
 def test_a_way_in_is_named_labelled_and_admitted(added, manifests, overlay, name):
     objects = added(name)
     pods = manifests.one("Deployment")["spec"]["selector"]

@@ -65,7 +65,11 @@ def test_the_autoscaler_alone_says_how_many(manifests, deployment, overlay):
     least, most, window = FIGURES[overlay.environment]
     assert (autoscaler["minReplicas"], autoscaler["maxReplicas"]) == (least, most)
     targets = [
-        (each["resource"]["name"], each["resource"]["target"]["type"], each["resource"]["target"]["averageUtilization"])
+        (
+            each["resource"]["name"],
+            each["resource"]["target"]["type"],
+            each["resource"]["target"]["averageUtilization"],
+        )
         for each in autoscaler["metrics"]
     ]
     assert targets == [("memory", "Utilization", 80), ("cpu", "Utilization", 70)], "the controller's order"
