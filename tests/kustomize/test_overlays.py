@@ -236,7 +236,7 @@ def test_the_quota_has_room_for_four_models_in_the_midst_of_a_rollout(rendered, 
         assert int(hard["limits.memory"].removesuffix("Gi")) * 1024 == 512 * pods
 
 
-def test_a_new_model_is_a_copy_of_three_folders(tree, add_model, render):
+def test_a_new_model_is_made_by_the_documented_commands(tree, add_model, render):
     add_model("churn")
     for environment in FIGURES:
         folder = tree / "kustomize" / "overlays" / environment
