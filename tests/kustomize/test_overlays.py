@@ -111,7 +111,7 @@ def test_ports_are_the_servers(manifests, server, settings):
         "grpc": settings.port,
         "health": settings.health_port,
     }
-    assert settings.host == "0.0.0.0"  # every address of the pod
+    assert settings.host == "[::]", "every address of the pod"
     for service in manifests.of("Service"):
         (port,) = service["spec"]["ports"]
         assert (port["name"], port["port"], port["targetPort"]) == ("grpc", settings.port, "grpc")
