@@ -162,3 +162,12 @@ def test_a_commit_wakes_those_whom_it_concerns_and_no_others(argocd, overlays, e
     watched = _watched(application["metadata"]["annotations"][PLACES], path)
     for used in _used(ROOT / path):
         assert any(used.is_relative_to(place) for place in watched)
+
+
+def test_no_sync_window_keeps_a_person_from_rolling_back(argocd):
+    document = (ROOT / "docs" / "deployment.md").read_text()
+    example = yaml.safe_load(document.partition("## Sync windows")[2].split("```")[1].removeprefix("yaml"))
+    assert example["spec"]["syncWindows"]
+    for project in [example, *argocd.of("AppProject")]:
+        for window in project["spec"].get("syncWindows", []):
+            assert window["manualSync"] is True
