@@ -18,7 +18,7 @@ EDITABLE := .venv/editable-$(call digest,tests/requirements.txt pyproject.toml c
 PROTO_INSTALLED := .venv-proto/installed-$(call digest,proto/requirements.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint proto stubs proto-lint lock bench clean
+.PHONY: help setup serve test golden lint proto stubs proto-lint lock bench clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -30,6 +30,9 @@ serve: setup $(BUNDLE) ## start the server on localhost:50051 and score one tran
 
 test: setup $(PROTO_INSTALLED) ## run the whole test suite
 	$(BIN)/python -m pytest -q
+
+golden: setup ## write the rendered manifests that the tests compare with anew
+	$(BIN)/python -m pytest -q tests/kustomize/test_golden.py --refresh-golden
 
 lint: setup proto-lint ## check style and types
 	$(BIN)/ruff check .

@@ -1,0 +1,135 @@
+"""Each optional part, switched on in each overlay."""
+
+import pytest
+
+COMPONENTS = ["gateway", "ingress", "nodeport", "loadbalancer", "log-volume", "registry-credentials"]
+
+
+@pytest.fixture
+def switch_on(tree, render, overlay):
+    """Return a function that lists components in an overlay, and renders it."""
+
+    def run(*names):
+        file = overlay.folder(tree) / "kustomization.yaml"
+        lines = "".join(f"  - ../../../components/{name}\n" for name in names)
+        file.write_text(file.read_text().replace("components:\n", "components:\n" + lines))
+        return render(overlay.folder(tree))
+
+    return run
+
+
+@pytest.fixture
+def added(manifests, switch_on):
+    """Return a function that tells which objects a component adds, by kind; the others must stay."""
+
+    def run(name):
+        after = switch_on(name).objects
+        assert all(each in after for each in manifests.objects)
+        return {each["kind"]: each for each in after if each not in manifests.objects}
+
+    return run
+
+
+def test_every_component_is_tested(tree):
+    folders = {each.name for each in (tree / "kustomize" / "components").iterdir()}
+    assert folders == {*COMPONENTS, "external-secrets"}
+
+
+@pytest.mark.parametrize("name", ["gateway", "ingress", "nodeport", "loadbalancer"])
+def test_a_way_in_is_named_labelled_and_admitted(added, manifests, overlay, name):
+    objects = added(name)
+    pods = manifests.one("Deployment")["spec"]["selector"]
+    assert len(objects) == 2
+    for each in objects.values():
+        assert each["metadata"]["namespace"] == "forest-" + overlay.environment
+        assert each["metadata"]["name"].startswith(overlay.model + "-forest")
+        assert each["metadata"]["labels"] == pods["matchLabels"]
+    policy = objects["NetworkPolicy"]["spec"]
+    assert policy["podSelector"] == pods
+    assert policy["policyTypes"] == ["Ingress"]
+    ((rule),) = policy["ingress"]
+    assert rule["ports"] == [{"port": 50051}]
+    assert len(rule["from"]) == 1
+
+
+def test_gateway_routes_to_the_models_service(added, manifests, overlay):
+    route = added("gateway")["GRPCRoute"]["spec"]
+    service = overlay.model + "-forest"
+    assert manifests.one("Service", service)
+    assert route["rules"] == [{"backendRefs": [{"name": service, "port": 50051}]}]
+
+
+def test_ingress_speaks_grpc_to_the_models_service(added, overlay):
+    ingress = added("ingress")["Ingress"]
+    assert ingress["metadata"]["annotations"] == {"nginx.ingress.kubernetes.io/backend-protocol": "GRPC"}
+    ((path,),) = [rule["http"]["paths"] for rule in ingress["spec"]["rules"]]
+    assert path["backend"] == {"service": {"name": overlay.model + "-forest", "port": {"name": "grpc"}}}
+    (tls,) = ingress["spec"]["tls"]
+    assert tls == {"hosts": [ingress["spec"]["rules"][0]["host"]], "secretName": "forest-ingress-tls"}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("nodeport", "NodePort"), ("loadbalancer", "LoadBalancer")])
+def test_outside_callers_keep_their_address_and_nobody_is_let_in_unnamed(added, manifests, name, kind):
+    objects = added(name)
+    service = objects["Service"]["spec"]
+    assert service["type"] == kind
+    assert service["externalTrafficPolicy"] == "Local"
+    assert service["selector"] == manifests.one("Deployment")["spec"]["selector"]["matchLabels"]
+    # Addresses for documentation: no caller has one.
+    assert objects["NetworkPolicy"]["spec"]["ingress"][0]["from"] == [{"ipBlock": {"cidr": "192.0.2.0/24"}}]
+    assert service.get("loadBalancerSourceRanges", ["192.0.2.0/24"]) == ["192.0.2.0/24"]
+
+
+def test_host_names_are_the_overlays(switch_on, tree, overlay, render):
+    switch_on("gateway", "ingress")
+    file = overlay.folder(tree) / "kustomization.yaml"
+    file.write_text(
+        file.read_text()
+        + """\
+patches:
+  - target: {kind: GRPCRoute}
+    patch: |-
+      - {op: replace, path: /spec/hostnames/0, value: model.example.org}
+  - target: {kind: Ingress}
+    patch: |-
+      - {op: replace, path: /spec/rules/0/host, value: model.example.org}
+      - {op: replace, path: /spec/tls/0/hosts/0, value: model.example.org}
+"""
+    )
+    rendered = render(overlay.folder(tree))
+    assert rendered.one("GRPCRoute")["spec"]["hostnames"] == ["model.example.org"]
+    assert rendered.text.count("model.example.org") == 3
+    assert "forest.example.com" not in rendered.text
+
+
+def test_log_volume_is_bounded_and_the_root_stays_read_only(switch_on, manifests):
+    pod = switch_on("log-volume").one("Deployment")["spec"]["template"]["spec"]
+    (server,) = pod["containers"]
+    assert pod.pop("volumes") == [{"name": "log", "emptyDir": {"sizeLimit": "256Mi"}}]
+    assert server.pop("volumeMounts") == [{"name": "log", "mountPath": "/var/log/forest"}]
+    assert pod == manifests.one("Deployment")["spec"]["template"]["spec"]
+
+
+def test_registry_credentials_are_a_reference(switch_on, manifests):
+    rendered = switch_on("registry-credentials")
+    account = rendered.one("ServiceAccount")
+    assert account.pop("imagePullSecrets") == [{"name": "forest-registry"}]
+    assert account == manifests.one("ServiceAccount")
+    assert rendered.one("Deployment") == manifests.one("Deployment"), "no new pods for it"
+
+
+@pytest.mark.parametrize("environment", ["staging", "prod"])
+def test_external_secrets_make_what_registry_credentials_refer_to(tree, render, environment):
+    folder = tree / "kustomize" / "namespaces" / environment
+    file = folder / "kustomization.yaml"
+    file.write_text(file.read_text() + "components:\n  - ../../components/external-secrets\n")
+    secret = render(folder).one("ExternalSecret")
+    assert secret["metadata"] == {"name": "forest-registry", "namespace": "forest-" + environment}
+    assert secret["spec"]["target"]["template"]["type"] == "kubernetes.io/dockerconfigjson"
+    assert [each["secretKey"] for each in secret["spec"]["data"]] == [".dockerconfigjson"]
+
+
+def test_all_together(switch_on, overlay):
+    names = [(each["kind"], each["metadata"]["name"]) for each in switch_on(*COMPONENTS).objects]
+    assert len(names) == len(set(names))
+    assert {name.split("-")[0] for _, name in names} == {overlay.model}
