@@ -38,7 +38,7 @@ class Server:
         # A signal's handler may put into it whatever the main thread is at. An Event has a lock, which the
         # main thread may just be holding.
         self._told_to_stop: SimpleQueue[int] = SimpleQueue()
-        self._models = Models(config.models)
+        self._models = Models(config.models, config.bundle_digest)
         prediction, model = PredictionService(self._models), ModelService(self._models)
         self._readiness = ["", READINESS, prediction.name, model.name]
         self._health = Health([LIVENESS, STARTUP, *self._readiness])
