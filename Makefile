@@ -36,6 +36,7 @@ lint: setup proto-lint ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy quickstart.py
+	$(BIN)/mypy image/check.py image/sbom.py
 
 proto: proto-lint stubs ## check proto/, and generate the Python stubs from it
 

@@ -48,7 +48,7 @@ set -- "$@" --build-arg "MODEL=$MODEL" --build-arg "VERSION=$VERSION" \
 
 "$@" --tag "$image" .
 # A second build, of which nothing is left to do but to write the file.
-"$@" --target sbom --output type=local,dest=build/sbom .
+"$@" --quiet --target sbom --output type=local,dest=build/sbom . >/dev/null
 mv build/sbom/sbom.json "$sbom"
 rmdir build/sbom
 

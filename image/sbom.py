@@ -1,6 +1,6 @@
-"""Writes what an image holds beside its base, as CycloneDX JSON: the wheels that were installed, and the bundle.
+"""Writes what an image holds above its base, as CycloneDX JSON: the wheels installed, and the bundle.
 
-Each wheel has the digest that pip compared with the lock. Nothing in the document knows the time or the machine.
+Each wheel has the digest that pip compared with the lock. Nothing in it knows the time or the machine.
 """
 
 import importlib.metadata

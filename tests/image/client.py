@@ -1,4 +1,4 @@
-"""Asks a server on this network's loopback, and prints what it found as JSON. Run inside the container's network."""
+"""Asks a server on loopback and prints what it found, as JSON. It runs in the container's network."""
 
 import json
 import sys
@@ -85,7 +85,7 @@ def state() -> dict[str, Any]:
 
 
 def until_drained() -> dict[str, int]:
-    """Call until the server has gone; count the calls answered while health said NOT_SERVING, and those lost."""
+    """Call until the server has gone; count the calls answered and lost while health said NOT_SERVING."""
     answered = lost = 0
     draining = False
     request = PredictRequest(model="fraud", vector=Vector(values=[0.0] * 30))

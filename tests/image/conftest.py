@@ -39,7 +39,7 @@ def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path | Non
 
 
 @pytest.fixture(scope="session")
-def builder(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Return the environment in which buildah has the images `localhost/base` and `localhost/builder`."""
     if os.geteuid() != 0:
         pytest.skip("images are built and run as root here: buildah in a chroot, runc with cgroups")
@@ -67,7 +67,12 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             assert pip.__file__
             shutil.copytree(Path(pip.__file__).parent, context / "pip")
         run("buildah", "build", "--quiet", "--timestamp=0", f"--tag=localhost/{name}", context, env=env)
-    return env
+    yield env
+    run("buildah", "rmi", "--all", "--force", env=env)
+    # buildah leaves its store mounted on itself.
+    if (folder / "storage/overlay").is_mount():
+        run("umount", folder / "storage/overlay")
+    shutil.rmtree(folder)
 
 
 def _base() -> Path:
@@ -139,7 +144,9 @@ class Image:
     config : dict
         The image's configuration.
     layers : list of Path
-        Those above the base's, lowest first.
+        Those above the base's, lowest first, uncompressed.
+    base_size : int
+        Bytes of the base's layer, uncompressed.
     root : Path
         The image's files, all layers together.
     """
@@ -165,7 +172,7 @@ def push(builder: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> C
 
     def into_folder(name: str) -> tuple[dict[str, Any], list[Path]]:
         folder = tmp_path_factory.mktemp("pushed")
-        run("buildah", "push", "--quiet", name, f"dir:{folder}", env=builder)
+        run("buildah", "push", "--quiet", "--disable-compression", name, f"dir:{folder}", env=builder)
         manifest = json.loads((folder / "manifest.json").read_bytes())
         config = json.loads((folder / manifest["config"]["digest"].removeprefix("sha256:")).read_bytes())
         return config, [folder / layer["digest"].removeprefix("sha256:") for layer in manifest["layers"]]
@@ -193,13 +200,13 @@ def image(
     container = run("buildah", "from", name, env=builder).strip()
     root = Path(run("buildah", "mount", container, env=builder).strip())
     yield Image(name, said, context / sbom.split()[1], config, layers[1:], layers[0].stat().st_size, root)
-    run("buildah", "umount", container, env=builder)
+    run("buildah", "rm", container, env=builder)
 
 
 class Container:
     """The image under runc as Kubernetes runs a restricted pod, in a network of its own that leads nowhere.
 
-    0.5 CPU, 512 MiB, no capabilities, no new privileges, uid 65532, a read-only root and no other path to write to.
+    0.5 CPU, 512 MiB, no capabilities, no new privileges, uid 65532, a read-only root, nowhere else to write.
     """
 
     def __init__(self, image: Image, folder: Path, environment: dict[str, str]):

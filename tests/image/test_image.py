@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,6 @@ from model_bundle import digest
 
 _ROOT = Path(__file__).parents[2]
 _SERVER = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]["version"]
-_MIB = 2**20
 
 
 def test_the_servers_layers_are_small(image: Any) -> None:
@@ -115,7 +115,7 @@ def test_the_sbom_lists_every_locked_package_with_its_hash_and_the_bundle(
     assert not re.search(r"https?://|/tmp|20\d\d-\d\d", image.sbom.read_text())
 
 
-def test_the_same_inputs_give_the_same_layers_and_sbom(
+def test_the_same_inputs_give_the_same_layers_and_sbom(  # noqa: PLR0917 - fixtures
     image: Any,
     builder: dict[str, str],
     settings: dict[str, str],
@@ -156,8 +156,8 @@ def test_in_a_restricted_pod_it_serves_and_drains(
         FOREST_STOP_GRACE="1",
     )
     container.wait_for(r" SERVING on port 50051")
+    ready = time.monotonic() - container.started
     status = Path(f"/proc/{container.pid()}/status").read_text()
-    ready = _ready_seconds(container)
     answer = container.ask("everything", fraud_bundle)
     resident = int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{container.pid()}/status").read_text())[1])
     print(
@@ -172,12 +172,14 @@ def test_in_a_restricted_pod_it_serves_and_drains(
     assert {label for label, *_ in answer["answers"]} == {"legitimate", "fraud"}
     assert answer["answered_by"] == ["1.0.0", found]
     assert answer["model"] == ["fraud", "1.0.0", found, ""]
-    assert answer["violation"].startswith("INVALID_ARGUMENT record")
+    assert answer["violation"].startswith("INVALID_ARGUMENT rows[0].Time")
     assert {"forest.v1.PredictionService", "grpc.health.v1.Health"} <= set(answer["services"])
 
     for fact in ("Uid:\t65532", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"):
         assert fact in status
     assert resident < 150 * 1024
+    # The startup probe of a pod waits longer by far; a tenth of this is usual.
+    assert ready < 30
 
     client = container.client("until_drained")
     assert client.stdout is not None
@@ -193,20 +195,8 @@ def test_in_a_restricted_pod_it_serves_and_drains(
     assert container.log[-1].endswith("stopped\n")
 
 
-def _ready_seconds(container: Any) -> float:
-    """Return the time from the first line of the log to the last, as the server itself wrote them."""
-    from datetime import datetime
-
-    times = [
-        datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f")  # noqa: DTZ007 - a difference
-        for line in container.log
-        if re.match(r"\d{4}-", line)
-    ]
-    return (times[-1] - times[0]).total_seconds()
-
-
 _WRITE_EVERYWHERE = """
-import os, sys
+import os
 written = []
 for folder, _, _ in os.walk("/"):
     if folder.startswith("/proc"):
@@ -217,15 +207,15 @@ for folder, _, _ in os.walk("/"):
     except OSError:
         pass
 print(written)
-import server.server, model_bundle.bundle, onnxruntime
 """
 
 
 def test_it_can_write_nowhere_and_lacks_the_exports_half_of_the_runtime(start: Callable[..., Any]) -> None:
     container = start()
     container.wait_for(r" SERVING on port 50051")
-    assert container.execute(_WRITE_EVERYWHERE.rpartition("\n")[0].rpartition(",")[0]).strip() == "[]"
-    with pytest.raises(AssertionError, match="onnxruntime_pybind11_state"):
+    assert container.execute(_WRITE_EVERYWHERE).strip() == "[]"
+    # What was dropped is what the server does without: it calls the library itself.
+    with pytest.raises(AssertionError, match="ImportError"):
         container.execute("import onnxruntime")
 
 
@@ -246,7 +236,7 @@ def test_with_another_bundle_pinned_it_is_not_ready(start: Callable[..., Any], f
     ("name", "text"),
     [("models/fraud/1.0.0/model.onnx", "model.onnx: its digest is"), ("pyproject.toml", "SERVER_VERSION")],
 )
-def test_a_bundle_that_would_be_refused_makes_no_image(
+def test_a_bundle_that_would_be_refused_makes_no_image(  # noqa: PLR0917 - fixtures
     image: Any,
     builder: dict[str, str],
     settings: dict[str, str],
@@ -293,7 +283,8 @@ def _make(context: Path, environment: dict[str, str], **settings: str) -> subpro
         ),
         (
             {"MODEL": "fraud", "VERSION": "1.0.0"},
-            "make image: neither docker (with its daemon running), podman nor buildah is here: install one of them",
+            "make image: neither docker (with its daemon running), podman nor buildah is here: "
+            "install one of them",
         ),
         (
             {"MODEL": "fraud", "VERSION": "1.0.0", "ENGINE": "kaniko"},
