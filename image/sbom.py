@@ -70,9 +70,9 @@ def _wheel(installed: dict[str, Any]) -> dict[str, Any]:
             {"alg": "SHA-256", "content": installed["download_info"]["archive_info"]["hashes"]["sha256"]}
         ],
     }
-    metadata = importlib.metadata.metadata(name)
-    if licence := metadata.get("License-Expression") or metadata.get("License"):
-        component["licenses"] = [{"license": {"name": licence.splitlines()[0]}}]
+    metadata = importlib.metadata.metadata(name).json
+    if licence := metadata.get("license_expression") or metadata.get("license"):
+        component["licenses"] = [{"license": {"name": str(licence).splitlines()[0]}}]
     return component
 
 
