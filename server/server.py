@@ -93,7 +93,9 @@ class Server:
                 "NOT_SERVING on port %d: every bundle must pass its checks, and there must be one",
                 self._front.port,
             )
-        self._told_to_stop.get()
+        # Waiting without an end would sleep over a signal that comes just before it, or to another thread.
+        while self._told_to_stop.empty():
+            time.sleep(_POLL)
 
     def _drain(self) -> None:
         """Go on serving whoever is still connected, until the connections have aged out."""
