@@ -18,7 +18,7 @@ EDITABLE := .venv/editable-$(call digest,tests/requirements.txt pyproject.toml c
 PROTO_INSTALLED := .venv-proto/installed-$(call digest,proto/requirements.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test golden lint proto stubs proto-lint lock bench clean
+.PHONY: help setup serve test golden lint proto stubs proto-lint lock bench image clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -39,6 +39,7 @@ lint: setup proto-lint ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy quickstart.py
+	$(BIN)/mypy image/check.py image/sbom.py
 
 proto: proto-lint stubs ## check proto/, and generate the Python stubs from it
 
@@ -63,6 +64,10 @@ COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.1
 
 bench: setup ## measure the server, next to its peers
 	$(BIN)/python -m benchmarks
+
+image: ## build the image of one bundle: `make image MODEL=fraud VERSION=1.0.0`
+	@MODEL='$(MODEL)' VERSION='$(VERSION)' BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
+		PIP_CONF='$(PIP_CONF)' CA='$(CA)' image/build.sh
 
 clean: ## remove what the commands above have made, but no model
 	rm -rf .venv .venv-proto .venv-lock .pytest_cache .ruff_cache .mypy_cache .hypothesis build

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -33,6 +34,9 @@ class Config:
     models: Path = _setting(  # noqa: RUF009 - a field, made once
         Path("models"), "folder of bundles, <models>/<model>/<version>"
     )
+    bundle_digest: str = _setting(
+        "", "digest of the one bundle to be served, sha256:...; with any other there the server is not ready"
+    )
     host: str = _setting("localhost", "address to listen on; 0.0.0.0 for every IPv4 one, [::] for every one")
     port: int = _setting(50051, "port of the API")
     health_port: int = _setting(50052, "port of grpc.health.v1 alone, plaintext always, for probes")
@@ -52,6 +56,8 @@ class Config:
         for name, (least, most) in _RANGES.items():
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"{name} {getattr(self, name):g} is not from {least:g} to {most:g}")
+        if not re.fullmatch(r"(sha256:[0-9a-f]{64})?", self.bundle_digest):
+            raise ValueError(f"bundle_digest {self.bundle_digest!r} is not sha256: and 64 hexadecimal digits")
         age_out = self.max_connection_age * 1.1
         if self.drain_timeout < age_out:
             raise ValueError(

@@ -25,9 +25,16 @@ class Model:
         None and empty if the manifest itself could not be read.
     lock : threading.Lock
         Held by who encodes and scores a row: a bundle has the memory of one.
+
+    Parameters
+    ----------
+    folder
+        Where the bundle is.
+    pinned
+        The only digest that is not refused; empty for any.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, pinned: str = ""):
         self.name = folder.parent.name
         self.version = folder.name
         self.lock = threading.Lock()
@@ -37,6 +44,8 @@ class Model:
         self.refusal = ""
         try:
             self.manifest, self.digest = bundle.read_manifest(folder)
+            if pinned not in ("", self.digest):
+                raise BundleError(f"its digest is {self.digest}, but only {pinned} may be served here")
             self.bundle = bundle.load(folder)
         except BundleError as error:
             self.refusal = str(error)
@@ -53,10 +62,14 @@ class Models:
     ----------
     folder
         The models folder. What is in it but is no ``<model>/<version>`` is left alone.
+    pinned
+        The digest that requests without a version must be answered by; empty for any. Two models cannot
+        both have it, so only one may be here.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, pinned: str = ""):
         self.folder = folder
+        self._pinned = pinned
         self.found: list[Model] = []
         self._served: dict[tuple[str, str], Model] = {}
         self._closed = False
@@ -68,10 +81,11 @@ class Models:
         versions.sort(key=lambda item: item[0], reverse=True)
         versions.sort(key=lambda item: item[1].parent.name)
         for _, folder in versions:
-            model = Model(folder)
-            self.found.append(model)
             # The highest version comes first and is the default, also if it is refused: an older one must
             # not answer in its place unasked.
+            default = (folder.parent.name, "") not in self._served
+            model = Model(folder, self._pinned if default else "")
+            self.found.append(model)
             self._served.setdefault((model.name, ""), model)
             self._served[model.name, model.version] = model
             if model.refusal:

@@ -38,7 +38,7 @@ class Server:
         # A signal's handler may put into it whatever the main thread is at. An Event has a lock, which the
         # main thread may just be holding.
         self._told_to_stop: SimpleQueue[int] = SimpleQueue()
-        self._models = Models(config.models)
+        self._models = Models(config.models, config.bundle_digest)
         prediction, model = PredictionService(self._models), ModelService(self._models)
         self._readiness = ["", READINESS, prediction.name, model.name]
         self._health = Health([LIVENESS, STARTUP, *self._readiness])
@@ -93,7 +93,9 @@ class Server:
                 "NOT_SERVING on port %d: every bundle must pass its checks, and there must be one",
                 self._front.port,
             )
-        self._told_to_stop.get()
+        # Waiting without an end would sleep over a signal that comes just before it, or to another thread.
+        while self._told_to_stop.empty():
+            time.sleep(_POLL)
 
     def _drain(self) -> None:
         """Go on serving whoever is still connected, until the connections have aged out."""

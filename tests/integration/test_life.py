@@ -1,5 +1,6 @@
 """How the real process starts, drains and ends."""
 
+import ctypes
 import os
 import re
 import signal
@@ -188,3 +189,17 @@ def test_many_starts_and_ends_under_signals_all_end_with_status_0(
         killer.start()
         assert process.process.wait(20) == 0
         killer.join()
+
+
+def test_a_signal_that_another_thread_takes_stops_it_too(
+    fraud_bundle: Path, start_server: Callable[..., Any]
+) -> None:
+    process = start_server(fraud_bundle.parents[1])
+    process.wait_for(r"[^_]SERVING on port")
+    pid = process.process.pid
+    thread = max(int(task.name) for task in Path(f"/proc/{pid}/task").iterdir())
+    assert thread != pid
+    # The main thread's waiting is not interrupted: as when the signal comes just before it begins to wait.
+    assert ctypes.CDLL(None).tgkill(pid, thread, signal.SIGTERM) == 0
+    process.wait_for("DRAINING", seconds=10)
+    assert process.process.wait(60) == 0

@@ -125,3 +125,33 @@ def test_one_refused_version_keeps_traffic_away_though_another_would_do(
         request.version = "1.0.0"
         assert prediction.Predict(request, timeout=10).version == "1.0.0"
     assert process.stop() == 0
+
+
+def test_only_the_pinned_bundle_makes_the_server_ready(
+    fraud_bundle: Path,
+    start_server: Callable[..., Any],
+    connect: Callable[..., Any],
+    health_of: Callable[..., Any],
+) -> None:
+    found = digest.of_file(fraud_bundle / "manifest.json")
+    models = fraud_bundle.parents[1]
+    process = start_server(models, environment={"FOREST_BUNDLE_DIGEST": found})
+    assert health_of(process.health_target)["readiness"] == "SERVING"
+    assert process.stop() == 0
+
+    pinned = "sha256:" + 64 * "0"
+    process = start_server(models, "--bundle-digest", pinned)
+    refused = process.wait_for(r"ERROR server.models: refused fraud [\d.]+: (.*)")
+    assert refused == f"its digest is {found}, but only {pinned} may be served here"
+    health = health_of(process.health_target)
+    assert [health[name] for name in (*_ALWAYS, *_TRAFFIC)] == 2 * ["SERVING"] + 4 * ["NOT_SERVING"]
+    with connect(process.target) as channel:
+        request = model_service_pb2.GetModelRequest(model="fraud")
+        model = ModelServiceStub(channel).GetModel(request, timeout=10).model
+        assert (model.state, model.state_reason) == (model_service_pb2.MODEL_STATE_REFUSED, refused)
+        with pytest.raises(grpc.RpcError) as caught:
+            PredictionServiceStub(channel).Predict(
+                PredictRequest(model="fraud", vector=Vector(values=[0.0] * 30)), timeout=10
+            )
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert process.stop() == 0

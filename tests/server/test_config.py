@@ -32,6 +32,7 @@ def test_without_flags_or_variables_the_defaults_hold() -> None:
 def test_every_setting_is_a_flag_and_a_variable_of_its_type() -> None:
     values: dict[str, object] = {
         "models": Path("elsewhere"),
+        "bundle_digest": "sha256:" + 64 * "0",
         "host": "0.0.0.0",
         "port": 1,
         "health_port": 2,
@@ -92,6 +93,9 @@ def test_a_value_of_the_wrong_type_is_named_by_its_flag(
         (["--stop-grace", "nan"], "stop_grace nan"),
         (["--max-message-bytes", "0"], "max_message_bytes 0"),
         (["--max-message-bytes", "99999999999"], "max_message_bytes 1e+11"),
+        (["--bundle-digest", "0" * 64], "bundle_digest '000"),
+        (["--bundle-digest", "sha256:" + "A" * 64], "bundle_digest 'sha256:AAA"),
+        (["--bundle-digest", "sha256:" + "a" * 63], "bundle_digest 'sha256:aaa"),
         (["--log-level", "loud"], "log_level 'loud'"),
     ],
     ids=" ".join,

@@ -226,3 +226,53 @@ def test_closed_models_are_unavailable(tmp_path: Path, write_mixed: Callable[...
         with pytest.raises(StatusError) as caught:
             models.find(name, "")
         assert caught.value.code is Code.UNAVAILABLE
+
+
+def _digest(folder: Path) -> str:
+    return digest.of_file(folder / "manifest.json")
+
+
+def test_a_pinned_bundle_is_served_and_older_versions_beside_it(
+    tmp_path: Path, write_mixed: Callable[..., Path]
+) -> None:
+    write_mixed(tmp_path, version="1.0.0")
+    pinned = _digest(write_mixed(tmp_path, version="1.1.0"))
+    models = Models(tmp_path, pinned)
+    models.load()
+    assert _found(models) == [("mixed", "1.1.0", True), ("mixed", "1.0.0", True)]
+    assert models.find("mixed", "").digest == pinned
+    assert models.names() == {"mixed": True}
+
+
+def test_a_default_that_is_not_the_pinned_bundle_is_refused_with_both_digests(
+    tmp_path: Path, write_mixed: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    pinned = _digest(write_mixed(tmp_path, version="1.0.0"))
+    found = _digest(write_mixed(tmp_path, version="1.1.0"))
+    models = Models(tmp_path, pinned)
+    models.load()
+    # The pinned one is there, but requests without a version do not go to it.
+    assert _found(models) == [("mixed", "1.1.0", False), ("mixed", "1.0.0", True)]
+    reason = f"its digest is {found}, but only {pinned} may be served here"
+    assert models.find("mixed", "").refusal == reason
+    assert f"refused mixed 1.1.0: {reason}" in caplog.text
+    assert models.names() == {"mixed": False}
+
+
+def test_a_second_model_beside_the_pinned_bundle_is_refused(
+    tmp_path: Path, write_mixed: Callable[..., Path]
+) -> None:
+    pinned = _digest(write_mixed(tmp_path))
+    write_mixed(tmp_path, model="another")
+    models = Models(tmp_path, pinned)
+    models.load()
+    assert models.names() == {"another": False, "mixed": True}
+
+
+def test_a_pin_does_not_hide_why_a_manifest_is_refused(
+    tmp_path: Path, write_mixed: Callable[..., Path]
+) -> None:
+    (write_mixed(tmp_path) / "manifest.json").write_bytes(b"{")
+    models = Models(tmp_path, "sha256:" + 64 * "0")
+    models.load()
+    assert models.find("mixed", "").refusal.startswith("manifest.json: ")

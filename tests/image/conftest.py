@@ -1,0 +1,333 @@
+"""An image, built by `make image` on a base made here, and containers of it under runc."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_ROOT = Path(__file__).parents[2]
+_CONTEXT = (
+    *("Dockerfile", ".dockerignore", "Makefile", "pyproject.toml"),
+    *("image", "server", "model_bundle", "clients/python/forest"),
+)
+# A Debian with Python and nothing that serving does not need.
+_BASE = ("mmdebstrap", "--variant=minbase", "--include=python3-minimal,libpython3.11-stdlib", "bookworm")
+_NO_NETWORK = (
+    r"Temporary failure resolving|Could not connect|Connection refused|Failed to establish|Name or serv"
+)
+_TOOLS = ("buildah", "runc", "mmdebstrap", "ip", "nsenter", "make")
+
+
+def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
+    """Return what a command prints; fail with all that it says if it fails."""
+    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, f"{command}:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Return the environment in which buildah has the images `localhost/base` and `localhost/builder`."""
+    if os.geteuid() != 0:
+        pytest.skip("images are built and run as root here: buildah in a chroot, runc with cgroups")
+    if absent := [tool for tool in _TOOLS if not shutil.which(tool)]:
+        pytest.skip(f"not here: {', '.join(absent)} (apt-get install buildah runc mmdebstrap iproute2)")
+    if sys.version_info[:2] != (3, 11):
+        pytest.skip("the base made here has Python 3.11, and pip of another Python fills it")
+    folder = tmp_path_factory.mktemp("buildah")
+    storage = folder / "storage.conf"
+    storage.write_text(f'[storage]\ndriver = ""\ngraphroot = "{folder}/storage"\nrunroot = "{folder}/run"\n')
+    env = os.environ | {"CONTAINERS_STORAGE_CONF": str(storage), "BUILDAH_ISOLATION": "chroot"}
+    for name, contents in (
+        ("base", "FROM scratch\nADD base.tar /\n"),
+        # The base has no pip; that of this very Python does, being Python alone.
+        ("builder", "FROM localhost/base\nCOPY pip /usr/lib/python3/dist-packages/pip\n"),
+    ):
+        context = folder / name
+        context.mkdir()
+        (context / "Dockerfile").write_text(contents)
+        if name == "base":
+            (context / "base.tar").hardlink_to(_base())
+        else:
+            import pip
+
+            assert pip.__file__
+            shutil.copytree(Path(pip.__file__).parent, context / "pip")
+        run("buildah", "build", "--quiet", "--timestamp=0", f"--tag=localhost/{name}", context, env=env)
+    yield env
+    run("buildah", "rmi", "--all", "--force", env=env)
+    # buildah leaves its store mounted on itself.
+    if (folder / "storage/overlay").is_mount():
+        run("umount", folder / "storage/overlay")
+    shutil.rmtree(folder)
+
+
+def _base() -> Path:
+    """Return the base's archive: made once, and kept under its recipe's digest."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "forest-serving"
+    archive = cache / f"base-{hashlib.sha256(repr(_BASE).encode()).hexdigest()[:16]}.tar"
+    if not archive.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = archive.with_name(f".{archive.stem}-{os.getpid()}.tar")
+        made = subprocess.run(
+            [*_BASE, str(partial)], capture_output=True, text=True, check=False, timeout=280
+        )
+        if made.returncode and re.search(_NO_NETWORK, made.stderr):
+            pytest.skip(f"mmdebstrap reaches no mirror: {made.stderr.splitlines()[-1]}")
+        assert made.returncode == 0, made.stderr
+        partial.rename(archive)
+    return archive
+
+
+@pytest.fixture(scope="session")
+def write_context(fraud_bundle: Path) -> Callable[[Path], Path]:
+    """Return a function that copies to a folder all that `make image` reads, the fraud bundle too."""
+
+    def write(folder: Path) -> Path:
+        for name in _CONTEXT:
+            source, target = _ROOT / name, folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target)
+            else:
+                shutil.copy2(source, target)
+        shutil.copytree(fraud_bundle, folder / "models/fraud/1.0.0")
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def settings(builder: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the variables of `make image`: the base made here, and pip's own settings of this machine."""
+    conf = tmp_path_factory.mktemp("pip") / "pip.conf"
+    found = dict(
+        line.split(".", 1)[1].split("=", 1)
+        for line in run(sys.executable, "-m", "pip", "config", "list").splitlines()
+    )
+    values = {key: value.strip("'") for key, value in found.items()}
+    lines = [f"{key} = {value}" for key, value in values.items() if key in ("index-url", "timeout", "proxy")]
+    variables = {"MODEL": "fraud", "VERSION": "1.0.0", "ENGINE": "buildah"}
+    variables |= {"BASE": "localhost/base", "BUILDER": "localhost/builder", "PIP_CONF": str(conf)}
+    if "cert" in values:
+        lines.append("cert = /run/secrets/ca.pem")
+        variables["CA"] = values["cert"]
+    conf.write_text("\n".join(["[global]", *lines, ""]))
+    return variables
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image as pushed to a folder: its layers are tar archives there.
+
+    Attributes
+    ----------
+    name : str
+        Its repository and tag.
+    said : str
+        What `make image` said.
+    sbom : Path
+        The file written beside it.
+    config : dict
+        The image's configuration.
+    layers : list of Path
+        Those above the base's, lowest first, uncompressed.
+    base_size : int
+        Bytes of the base's layer, uncompressed.
+    root : Path
+        The image's files, all layers together.
+    """
+
+    name: str
+    said: str
+    sbom: Path
+    config: dict[str, Any]
+    layers: list[Path]
+    base_size: int
+    root: Path
+
+    def members(self) -> Iterator[tarfile.TarInfo]:
+        """Return every file and folder of our layers."""
+        for layer in self.layers:
+            with tarfile.open(layer) as archive:
+                yield from archive
+
+
+@pytest.fixture(scope="session")
+def push(builder: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """Return a function that gives an image's configuration and the archives of its layers."""
+
+    def into_folder(name: str) -> tuple[dict[str, Any], list[Path]]:
+        folder = tmp_path_factory.mktemp("pushed")
+        run("buildah", "push", "--quiet", "--disable-compression", name, f"dir:{folder}", env=builder)
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        config = json.loads((folder / manifest["config"]["digest"].removeprefix("sha256:")).read_bytes())
+        return config, [folder / layer["digest"].removeprefix("sha256:") for layer in manifest["layers"]]
+
+    return into_folder
+
+
+@pytest.fixture(scope="session")
+def image(
+    builder: dict[str, str],
+    settings: dict[str, str],
+    write_context: Callable[[Path], Path],
+    push: Callable[[str], Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Image]:
+    """Return the image of the fraud bundle."""
+    context = write_context(tmp_path_factory.mktemp("context"))
+    started = time.monotonic()
+    said = run(
+        "make", "image", *(f"{key}={value}" for key, value in settings.items()), env=builder, cwd=context
+    )
+    print(f"make image: {time.monotonic() - started:.0f} s")
+    name, _, sbom = said.splitlines()[-3:]
+    config, layers = push(name)
+    container = run("buildah", "from", name, env=builder).strip()
+    root = Path(run("buildah", "mount", container, env=builder).strip())
+    yield Image(name, said, context / sbom.split()[1], config, layers[1:], layers[0].stat().st_size, root)
+    run("buildah", "rm", container, env=builder)
+
+
+class Container:
+    """The image under runc as Kubernetes runs a restricted pod, in a network of its own that leads nowhere.
+
+    0.5 CPU, 512 MiB, no capabilities, no new privileges, uid 65532, a read-only root, nowhere else to write.
+    """
+
+    def __init__(self, image: Image, folder: Path, environment: dict[str, str]):
+        self.id = f"forest-{os.getpid()}-{folder.name}"
+        self._network = Path("/run/netns") / self.id
+        self._folder = folder
+        config = image.config["config"]
+        limits = {
+            "cpu": {"quota": 50_000, "period": 100_000},
+            "memory": {"limit": 512 * 2**20, "swap": 512 * 2**20},
+        }
+        spaces = [{"type": name} for name in ("pid", "ipc", "uts", "mount")]
+        specification = {
+            "ociVersion": "1.0.2",
+            "root": {"path": str(image.root), "readonly": True},
+            "process": {
+                "args": config["Entrypoint"],
+                "env": config["Env"] + [f"{key}={value}" for key, value in environment.items()],
+                "cwd": config["WorkingDir"],
+                "user": dict(zip(("uid", "gid"), map(int, config["User"].split(":")), strict=True)),
+                "capabilities": {},
+                "noNewPrivileges": True,
+            },
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {
+                    "destination": "/dev",
+                    "type": "tmpfs",
+                    "source": "tmpfs",
+                    "options": ["nosuid", "mode=755"],
+                },
+            ],
+            "linux": {
+                "namespaces": [*spaces, {"type": "network", "path": str(self._network)}],
+                "cgroupsPath": f"/{self.id}",
+                "resources": limits,
+                "maskedPaths": ["/proc/kcore", "/proc/keys"],
+                "readonlyPaths": ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"],
+            },
+        }
+        (folder / "config.json").write_text(json.dumps(specification))
+        run("ip", "netns", "add", self.id)
+        run("ip", "-n", self.id, "link", "set", "lo", "up")
+        self.log: list[str] = []
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            ["runc", "--root", folder / "runc", "run", "--bundle", folder, self.id],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def wait_for(self, pattern: str, seconds: float = 60) -> re.Match[str]:
+        """Return the match of a pattern when a line of the log has it."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and (self.process.poll() is None or self._reader.is_alive()):
+            for line in tuple(self.log):
+                if match := re.search(pattern, line):
+                    return match
+            time.sleep(0.02)
+        raise AssertionError(f"no {pattern!r} in the container's log:\n{''.join(self.log)}")
+
+    def client(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """Start ``client.py`` in the container's network."""
+        return subprocess.Popen(
+            [
+                *("nsenter", f"--net={self._network}", sys.executable),
+                *(str(Path(__file__).with_name("client.py")), *map(str, arguments)),
+            ],
+            env=os.environ | {"PYTHONPATH": str(_ROOT / "clients/python")},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, *arguments: str | Path) -> Any:
+        """Return what ``client.py`` found."""
+        with self.client(*arguments) as client:
+            printed, _ = client.communicate(timeout=100)
+        assert client.returncode == 0
+        return json.loads(printed)
+
+    def execute(self, script: str) -> str:
+        """Run a script by the image's own Python in the container."""
+        return run("runc", "--root", self._folder / "runc", "exec", self.id, "python3", "-c", script)
+
+    def pid(self) -> int:
+        """Return the server's process id, as this machine sees it."""
+        state = json.loads(run("runc", "--root", self._folder / "runc", "state", self.id))
+        return int(state["pid"])
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server."""
+        run("runc", "--root", self._folder / "runc", "kill", self.id, number.name)
+
+    def close(self) -> None:
+        """End it, if it has not ended, and remove its network."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGKILL)
+            self.process.wait(30)
+        self._reader.join(10)
+        run("ip", "netns", "delete", self.id)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as lines:
+            for line in lines:
+                self.log.append(line)
+
+
+@pytest.fixture(scope="session")
+def start(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Container]]:
+    """Return a function that starts a container, with variables beside the image's own."""
+    started: list[Container] = []
+
+    def run_image(**environment: str) -> Container:
+        container = Container(image, tmp_path_factory.mktemp("container"), environment)
+        started.append(container)
+        return container
+
+    yield run_image
+    for container in started:
+        container.close()
