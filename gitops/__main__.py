@@ -50,7 +50,10 @@ def _promote(options: argparse.Namespace, repository: Repository) -> int:
 
     if options.dry_run:
         release, difference = promotion.preview(repository, _destination(options), options.model)
-        print(difference or f"{PROD} holds {options.model} {release.tag} already: nothing would change")
+        print(
+            difference.rstrip("\n")
+            or f"{PROD} holds {options.model} {release.tag} already: nothing would change"
+        )
         return 0
     release, published = promotion.promote(repository, _destination(options), options.model)
     if published is None:

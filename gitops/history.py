@@ -23,8 +23,8 @@ class Step:
 def steps(repository: Repository, tip: str, path: PurePosixPath) -> list[Step]:
     """Return every change of a file, oldest first.
 
-    Only the branch itself is followed, not what was merged into it: a pull request of one commit is one change,
-    whether it was merged or squashed.
+    Only the branch itself is followed, not what was merged into it: a pull request of one commit is one
+    change, whether it was merged or squashed.
     """
     log = repository.git(
         "log", "--first-parent", "-m", "--raw", "--no-abbrev", "--no-renames", "--reverse",

@@ -82,6 +82,7 @@ def _candidate(
         if changed := repository.git("status", "--porcelain", "--", str(path)):
             raise GitopsError(
                 f"{path} has changes that are not committed ({changed[:2].strip()}), and only what "
-                f"{STAGING} holds at HEAD is promoted: commit them, or drop them with `git checkout HEAD -- {path}`"
+                f"{STAGING} holds at HEAD is promoted: commit them, or drop them with "
+                f"`git checkout HEAD -- {path}`"
             )
     return data, Release.from_bytes(data, f"{staging} at {start[:12]}")

@@ -67,8 +67,8 @@ def rollback(
     back = history.read(repository, target.step, path)
     notes += _pods(repository, start, target.last, overlay(environment, model), back)
 
-    others = [name for name in repository.touched(top.commit) if name != str(path)]
-    if to is None and others:
+    others = [] if to else [name for name in repository.touched(top.commit) if name != str(path)]
+    if others:
         notes.append(
             f"{top.commit[:12]} also changed {_some(others)}, which stay as they are: "
             f"only {path} was brought back"
@@ -76,7 +76,8 @@ def rollback(
     reverts = to is None and not others
 
     def change(tree: Repository) -> None:
-        title = f"Roll back {model} in {environment} from {taken.tag if taken else 'a file edited by hand'} to {back.tag}"
+        above = taken.tag if taken else "a file edited by hand"
+        title = f"Roll back {model} in {environment} from {above} to {back.tag}"
         facts = f"Image: {back.reference}\nBundle: {back.bundle}"
         if reverts:
             _revert(tree, top.commit, path)
@@ -151,8 +152,9 @@ def _first(
         else "replace it: "
     )
     return (
-        f"{now} is the first release of {model} in {environment}{_unseen(repository)}, so nothing stands below "
-        f"it, and a revert would delete {path}, without which {overlay(environment, model)} does not build. "
+        f"{now} is the first release of {model} in {environment}{_unseen(repository)}, so nothing stands "
+        f"below it, and a revert would delete {path}, without which "
+        f"{overlay(environment, model)} does not build. "
         f"To get rid of it, {later}bring a new one by `forest-gitops release` and `promote`"
     )
 

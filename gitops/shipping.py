@@ -68,12 +68,14 @@ def _must_agree_with_the_past(repository: Repository, start: str, model: str, re
         if earlier.version == release.version and earlier.bundle != release.bundle:
             raise GitopsError(
                 f"{model} {release.version} was released with the bundle {earlier.bundle} "
-                f"({step.commit[:12]}), and this one is {release.bundle}: a version never changes, so give the new bundle a new one"
+                f"({step.commit[:12]}), and this one is {release.bundle}: a version never changes, "
+                f"so give the new bundle a new one"
             )
         if earlier.tag == release.tag and earlier.image == release.image and earlier.digest != release.digest:
             raise GitopsError(
                 f"{release.image}:{release.tag} was released as {earlier.digest} "
-                f"({step.commit[:12]}), and this image is {release.digest}: a tag never moves, so raise the server's version"
+                f"({step.commit[:12]}), and this image is {release.digest}: a tag never moves, "
+                f"so raise the server's version"
             )
         if step is steps[-1] and release.order < earlier.order:
             raise GitopsError(

@@ -191,3 +191,9 @@ def bundle(tmp_path: Path, fraud_bundle: Path) -> Callable[[str], Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def release_of() -> Callable[..., Release]:
+    """Return the function that makes a release of a version."""
+    return release
