@@ -88,6 +88,18 @@ def _status(options: argparse.Namespace, repository: Repository) -> int:
     return 0
 
 
+def _lint(options: argparse.Namespace, repository: Repository) -> int:
+    from gitops.lint import RULES, lint  # noqa: PLC0415
+
+    report = lint(repository, options.against)
+    for finding in report.findings:
+        print(finding)
+    _say(report.notes)
+    found = f"{len(report.findings)} found" if report.findings else "nothing found"
+    print(f"{report.overlays} overlays, {RULES} rules: {found}")
+    return 1 if report.findings else 0
+
+
 def _say(notes: tuple[str, ...] | list[str]) -> None:
     for note in notes:
         print(f"forest-gitops: {note}", file=sys.stderr)
@@ -146,6 +158,14 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="tell what HEAD holds, model by environment")
     status.add_argument("--json", action="store_true", help="the same as JSON, nothing shortened")
     status.set_defaults(run=_status)
+
+    lint = commands.add_parser(
+        "lint", help="render every overlay and check the rules that keep a revert safe"
+    )
+    lint.add_argument(
+        "--against", metavar="BRANCH", help="the branch whose selectors must not change (origin's main one)"
+    )
+    lint.set_defaults(run=_lint)
     return parser
 
 
