@@ -92,7 +92,7 @@ def lint(repository: Repository, against: str | None) -> Report:
                 found += [Finding(_name(rule), f"{overlay.folder}: {message}") for message in rule(overlay)]
         for check in TREE_RULES:
             found += [Finding(_name(check), message) for message in check(tree)]
-        return Report(len(tree.overlays) + len(tree.failures), tuple(found), tuple(notes))
+        return Report(len(tree.folders), tuple(found), tuple(notes))
 
 
 def _merge_base(repository: Repository, against: str | None) -> str | None:

@@ -15,7 +15,10 @@ def read(rendered: str) -> list[Manifest]:
     except ModuleNotFoundError as error:
         raise GitopsError("PyYAML is absent: install forest-serving[gitops]") from error
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return [document for document in yaml.load_all(rendered, loader) if document]
+    try:
+        return [document for document in yaml.load_all(rendered, loader) if document]
+    except yaml.YAMLError as error:
+        raise GitopsError(f"not YAML: {' '.join(str(error).split())}") from error
 
 
 def of_kind(manifests: Sequence[Manifest], *kinds: str) -> Iterator[Manifest]:

@@ -31,7 +31,7 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """All overlays, as the working tree has them.
+    """All overlays, as the working tree has them; in `overlays` only those that build.
 
     Attributes
     ----------
@@ -39,8 +39,8 @@ class Tree:
         The repository's folder.
     environments : mapping
         What ``kustomize/overlays/<env>`` renders to, by environment.
-    copy : Path
-        A folder elsewhere that holds the files Git knows of, and nothing else.
+    elsewhere : mapping
+        What overlays render to, or why not, in a folder that holds the files Git knows of and nothing else.
     before : mapping
         What overlays rendered to at the commit compared with, by folder; empty without one.
     failures : sequence
@@ -49,9 +49,10 @@ class Tree:
 
     repository: Repository
     root: Path
+    folders: Sequence[PurePosixPath]
     overlays: Sequence[Overlay]
     environments: Mapping[str, Sequence[Manifest]]
-    copy: Path
+    elsewhere: Mapping[PurePosixPath, tuple[str | None, str]]
     before: Mapping[PurePosixPath, Sequence[Manifest]]
     failures: Sequence[tuple[PurePosixPath, str]]
 
@@ -74,17 +75,24 @@ def read(repository: Repository, against: str | None) -> Iterator[Tree]:
         if against:
             repository.export(against, KUSTOMIZE, past)
         now = list(pool.map(lambda folder: _try(root, folder), [*folders, *whole]))
-        then = pool.map(lambda folder: _try(past, folder), folders)
+        then = list(pool.map(lambda folder: _try(past, folder), folders))
+        elsewhere = pool.map(lambda folder: _try(copy, folder), folders)
         rendered = {folder: text for folder, text, _ in now if text is not None}
         yield Tree(
             repository,
             root,
+            folders,
             [_overlay(root, folder, rendered[folder]) for folder in folders if folder in rendered],
             {folder.name: manifests.read(rendered[folder]) for folder in whole if folder in rendered},
-            copy,
+            {folder: (text, error) for folder, text, error in elsewhere},
             {folder: manifests.read(text) for folder, text, _ in then if text is not None},
             [(folder, error) for folder, _, error in now if error],
         )
+
+
+def overlay(root: Path, folder: PurePosixPath) -> Overlay:
+    """Return one overlay, rendered."""
+    return _overlay(root, folder, render(root / folder))
 
 
 def _try(root: Path, folder: PurePosixPath) -> tuple[PurePosixPath, str | None, str]:

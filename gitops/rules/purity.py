@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from gitops import manifests
 from gitops.error import GitopsError
 from gitops.layout import KUSTOMIZE
-from gitops.rendering import render
 from gitops.tree import Overlay, Tree
 
 _REMOTE = re.compile(r"://|^git@|^(www\.)?(github|gitlab|bitbucket)\.(com|org)[/:]|\?ref=")
@@ -29,7 +28,11 @@ def nothing_remote(tree: Tree) -> Iterator[str]:
     """No kustomization fetches anything, or runs a program."""
     for file in sorted((tree.root / KUSTOMIZE).rglob("kustomization.yaml")):
         place = file.relative_to(tree.root).as_posix()
-        (document,) = manifests.read(file.read_text()) or [{}]
+        try:
+            (document,) = manifests.read(file.read_text()) or [{}]
+        except GitopsError as error:
+            yield f"{place} is {error}"
+            continue
         for field in _LISTS:
             for entry in document.get(field) or []:
                 if isinstance(entry, str) and _REMOTE.search(entry):
@@ -47,12 +50,9 @@ def nothing_remote(tree: Tree) -> Iterator[str]:
 def nothing_outside_git(tree: Tree) -> Iterator[str]:
     """A copy of the files that Git knows, in another folder, renders the same bytes."""
     for overlay in tree.overlays:
-        try:
-            same = render(tree.copy / overlay.folder) == overlay.rendered
-            fault = "renders otherwise"
-        except GitopsError as error:
-            same, fault = False, str(error).replace(f"{tree.copy}/", "")
-        if not same:
+        text, fault = tree.elsewhere[overlay.folder]
+        if text != overlay.rendered:
+            fault = fault or "it renders otherwise"
             yield (
                 f"{overlay.folder}: a copy of {KUSTOMIZE}/ as Git has it is not the same here "
                 f"({fault}): commit what "

@@ -11,8 +11,8 @@ from gitops.tree import Overlay, Tree
 
 def release_file_stable(tree: Tree) -> Iterator[str]:
     """Each release file is, byte for byte, what the tool writes, and alone in its folder."""
-    for entry in tree.overlays:
-        path = release_file(entry.environment, entry.model)
+    for folder in tree.folders:
+        path = release_file(folder.parent.name, folder.name)
         try:
             Release.from_bytes((tree.root / path).read_bytes(), str(path))
         except FileNotFoundError:
@@ -21,10 +21,7 @@ def release_file_stable(tree: Tree) -> Iterator[str]:
             yield str(error)
         others = [file.name for file in (tree.root / path.parent).glob("*") if file.name != path.name]
         if others:
-            yield (
-                f"{path.parent} also holds {', '.join(sorted(others))}: people's files belong in "
-                f"{entry.folder}"
-            )
+            yield (f"{path.parent} also holds {', '.join(sorted(others))}: people's files belong in {folder}")
 
 
 def bundle_expected(overlay: Overlay) -> Iterator[str]:

@@ -6,8 +6,8 @@ from gitops import manifests
 from gitops.tree import Overlay, Tree
 
 _VOLUMES = {
-    ""
-    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
+    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected",
+    "secret",
 }  # fmt: skip
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 
@@ -74,7 +74,7 @@ def namespace_restricted(tree: Tree) -> Iterator[str]:
 
 
 def service_links_off(overlay: Overlay) -> Iterator[str]:
-    """Kubernetes adds a variable for each Service: for one called forest-…, FOREST_…, which the server refuses."""
+    """For a Service forest-… Kubernetes adds variables FOREST_…, which the server refuses."""
     for deployment, template in manifests.pod_templates(overlay.manifests).items():
         if template["spec"].get("enableServiceLinks") is not False:
             yield (
