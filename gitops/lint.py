@@ -86,7 +86,7 @@ def lint(repository: Repository, against: str | None) -> Report:
             "this clone is shallow, so releases in history were not all checked: `git fetch --unshallow`"
         )
     with read(repository, compared) as tree:
-        found = [Finding("builds", f"{folder} does not build: {error}") for folder, error in tree.failures]
+        found = [Finding("builds", error) for _, error in tree.failures]
         for rule in OVERLAY_RULES:
             for overlay in tree.overlays:
                 found += [Finding(_name(rule), f"{overlay.folder}: {message}") for message in rule(overlay)]

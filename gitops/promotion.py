@@ -43,12 +43,12 @@ def preview(repository: Repository, destination: Destination, model: str) -> tup
     with tempfile.TemporaryDirectory(prefix="forest-gitops-") as folder:
         tree = Path(folder)
         repository.export(start, KUSTOMIZE, tree)
-        target = tree / overlay(PROD, model)
+        target = overlay(PROD, model)
         file = tree / release_file(PROD, model)
-        before = render(target) if file.exists() else ""
+        before = render(tree, target) if file.exists() else ""
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(data)
-        return release, diff(before, render(target), str(overlay(PROD, model)))
+        return release, diff(before, render(tree, target), str(target))
 
 
 def taken_back(repository: Repository, release: Release, model: str, tip: str) -> str | None:

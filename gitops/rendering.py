@@ -1,15 +1,26 @@
 """What a folder renders to, by the real kustomize."""
 
 import difflib
+import re
 import shutil
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from gitops.error import GitopsError
 
+# How kubectl wraps what kustomize says.
+_WRAPPED = re.compile(r'^E\d{4} .*?\] "command failed" err="(.*)"$', re.DOTALL)
 
-def render(folder: Path) -> str:
+
+def render(root: Path, folder: PurePosixPath) -> str:
     """Return the manifests of a kustomization, as ``kustomize build`` or ``kubectl kustomize`` prints them.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that holds the whole tree; messages leave it out.
+    folder : PurePosixPath
+        The kustomization's, relative to `root`.
 
     Raises
     ------
@@ -22,9 +33,12 @@ def render(folder: Path) -> str:
         command = (kubectl, "kustomize", str(folder))
     else:
         raise GitopsError("neither kustomize nor kubectl is on PATH: install one (kustomize 5.5 or newer)")
-    done = subprocess.run(command, capture_output=True, check=False, text=True)  # noqa: S603 - no shell
+    done = subprocess.run(  # noqa: S603 - no shell
+        command, cwd=root, capture_output=True, check=False, text=True
+    )
     if done.returncode:
-        raise GitopsError(f"{folder} does not build: {done.stderr.strip()}")
+        said = _WRAPPED.sub(r"\1", done.stderr.strip()).replace('\\"', '"').replace(f"{root.resolve()}/", "")
+        raise GitopsError(f"{folder} does not build: {said}")
     return done.stdout
 
 

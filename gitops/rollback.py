@@ -174,7 +174,7 @@ def _pods(repository: Repository, start: str, last: str, folder: PurePosixPath, 
                 tree.mkdir()
                 repository.export(commit, KUSTOMIZE, tree)
             (now / folder / "release" / "kustomization.yaml").write_bytes(back.to_bytes())
-            differ = pod_templates(read(render(then / folder))) != pod_templates(read(render(now / folder)))
+            differ = pod_templates(read(render(then, folder))) != pod_templates(read(render(now, folder)))
     except (GitopsError, GitError) as error:
         return [f"whether the pods will be the very same was not checked: {error}"]
     if not differ:

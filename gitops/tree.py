@@ -92,16 +92,16 @@ def read(repository: Repository, against: str | None) -> Iterator[Tree]:
 
 def overlay(root: Path, folder: PurePosixPath) -> Overlay:
     """Return one overlay, rendered."""
-    return _overlay(root, folder, render(root / folder))
+    return _overlay(root, folder, render(root, folder))
 
 
 def _try(root: Path, folder: PurePosixPath) -> tuple[PurePosixPath, str | None, str]:
     if not (root / folder / "kustomization.yaml").exists():
-        return folder, None, "it has no kustomization.yaml"
+        return folder, None, f"{folder} has no kustomization.yaml: write one"
     try:
-        return folder, render(root / folder), ""
+        return folder, render(root, folder), ""
     except GitopsError as error:
-        return folder, None, str(error).replace(f"{root}/", "")
+        return folder, None, str(error)
 
 
 def _copy(repository: Repository, folder: Path) -> None:
