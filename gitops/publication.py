@@ -95,6 +95,8 @@ def _push(tree: Repository, remote: str, branch: str, start: str, read: Sequence
             return
         except GitError as error:
             newest = _fetch(tree, remote, branch)
+            if tree.contains(newest, "HEAD"):
+                return  # it had arrived, and only the answer was lost
             if newest == start:
                 raise GitopsError(
                     f"{remote} refuses the push to {branch}: {error}. Nothing was changed. Where {branch} is "

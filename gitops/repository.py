@@ -51,7 +51,7 @@ class Repository:
             done = subprocess.run(  # noqa: S603 - no shell
                 ("git", *arguments),  # noqa: S607 - the one on PATH
                 cwd=self.folder,
-                env=environment | {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true"},
+                env=environment | {"LC_ALL": "C", "GIT_EDITOR": "true"},
                 capture_output=True,
                 check=False,
             )
@@ -65,6 +65,10 @@ class Repository:
     def commit(self, revision: str) -> str:
         """Return the full name of the commit that a revision means."""
         return self.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+
+    def contains(self, commit: str, other: str) -> bool:
+        """Whether a commit is `other`, or was built on it."""
+        return self.git("merge-base", other, commit) == self.commit(other)
 
     def branch(self) -> str | None:
         """Return the branch that is checked out, or None."""

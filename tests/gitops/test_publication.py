@@ -15,11 +15,15 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(clone: Any, *arguments: str) -> "subprocess.Popen[str]":
-    """Start the command in a process of its own."""
+    """Start the command in a process of its own, by a user called as the clone is."""
     return subprocess.Popen(
         [sys.executable, "-m", "gitops", *arguments],
         cwd=clone.folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        env=os.environ
+        | {
+            "GIT_AUTHOR_NAME": clone.folder.name,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -91,6 +95,20 @@ def test_a_push_that_the_remote_forbids_changes_nothing(
     assert "open a pull request" in error
     assert clone.git("rev-parse", "HEAD") == before
     assert clone.git("status", "--porcelain") == ""
+
+
+def test_a_push_whose_answer_is_lost_counts(
+    clone: Any, release_of: Callable[..., Release], tmp_path: Path
+) -> None:
+    clone.hold("staging", release_of("1.1.0"))
+    receive = tmp_path / "receive-pack"
+    receive.write_text('#!/bin/sh\ngit receive-pack "$@"\nexit 1\n')
+    receive.chmod(0o755)
+    clone.git("config", "remote.origin.receivepack", str(receive))
+    assert clone.run("promote", "fraud") == 0
+    clone.git("fetch", "-q")
+    assert clone.holds("prod", at="origin/main") == "1.1.0-0.1.0"
+    assert clone.git("rev-list", "--count", "origin/main") == "3"
 
 
 def test_own_commits_are_neither_pushed_nor_lost(
