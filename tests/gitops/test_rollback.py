@@ -1,5 +1,6 @@
 """Rollbacks: a stack of releases that is walked down, whoever built it and however."""
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -9,7 +10,9 @@ import pytest
 
 from gitops.layout import release_file
 from gitops.release import Release
+from gitops.rendering import render
 
+ROOT = Path(__file__).parents[2]
 PROD = str(release_file("prod", "fraud"))
 
 
@@ -188,8 +191,6 @@ def test_the_pods_are_the_very_same_unless_the_environments_files_changed(three:
 
 @pytest.mark.usefixtures("needs_kustomize")
 def test_a_rollback_renders_the_same_bytes_as_before(three: Any) -> None:
-    from gitops.rendering import render
-
     overlay = PurePosixPath("kustomize/overlays/prod/fraud")
     three.git("switch", "-q", "--detach", "HEAD~2")
     assert three.holds("prod") == "1.1.0-0.1.0"
@@ -198,3 +199,23 @@ def test_a_rollback_renders_the_same_bytes_as_before(three: Any) -> None:
     assert render(three.folder, overlay) != before
     back(three)
     assert render(three.folder, overlay) == before
+
+
+@pytest.mark.usefixtures("needs_kustomize")
+@pytest.mark.skipif(not (ROOT / "kustomize").exists(), reason="this tree has no kustomize/ yet")
+def test_in_the_house_every_models_revert_renders_the_same_bytes(
+    clone: Any, release_of: Callable[..., Release]
+) -> None:
+    clone.git("rm", "-rq", "kustomize")
+    shutil.copytree(ROOT / "kustomize", clone.folder / "kustomize", dirs_exist_ok=True)
+    clone.commit("Move in")
+    clone.git("push", "-q")
+    models = sorted(file.parent.name for file in (clone.folder / "kustomize/overlays/prod").glob("*/*.yaml"))
+    assert models
+    for model in models:
+        overlay = PurePosixPath("kustomize/overlays/prod") / model
+        before = render(clone.folder, overlay)
+        clone.hold("prod", release_of("9.0.0"), model=model)
+        assert render(clone.folder, overlay) != before
+        assert clone.run("rollback", model, "--env", "prod") == 0
+        assert render(clone.folder, overlay) == before
