@@ -72,7 +72,7 @@ def read(repository: Repository, against: str | None) -> Iterator[Tree]:
         copy, past = Path(temporary) / "copy", Path(temporary) / "past"
         _copy(repository, copy)
         past.mkdir()
-        if against:
+        if against and repository.git("ls-tree", against, "--", str(KUSTOMIZE)):
             repository.export(against, KUSTOMIZE, past)
         now = list(pool.map(lambda folder: _try(root, folder), [*folders, *whole]))
         then = list(pool.map(lambda folder: _try(past, folder), folders))

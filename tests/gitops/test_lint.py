@@ -318,6 +318,14 @@ def test_what_is_broken_is_told_by_its_rule(case: tuple[str, str, str, str, str]
     assert any(words in message for message in told), told
 
 
+def test_a_branch_from_before_there_was_a_tree_is_no_hindrance(tree: Path) -> None:
+    git(tree, "switch", "-q", "--orphan", "before")
+    git(tree, "commit", "-q", "--allow-empty", "-m", "Before")
+    git(tree, "switch", "-q", "main")
+    git(tree, "merge", "-q", "--allow-unrelated-histories", "-m", "Join", "before")
+    assert lint(Repository(tree), "before").findings == ()
+
+
 def test_a_file_outside_git_is_told(tree: Path) -> None:
     (tree / ".gitignore").write_text("local.yaml\n")
     shutil.move(tree / "kustomize/base/service.yaml", tree / "kustomize/base/local.yaml")
