@@ -1,0 +1,18 @@
+"""Where things are in ``kustomize/``. Paths are relative to the repository's root."""
+
+from pathlib import PurePosixPath
+
+KUSTOMIZE = PurePosixPath("kustomize")
+OVERLAYS = KUSTOMIZE / "overlays"
+STAGING = "staging"
+PROD = "prod"
+
+
+def overlay(environment: str, model: str) -> PurePosixPath:
+    """Return the folder of one model in one environment."""
+    return OVERLAYS / environment / model
+
+
+def release_file(environment: str, model: str) -> PurePosixPath:
+    """Return the file that says which release of a model an environment runs."""
+    return overlay(environment, model) / "release" / "kustomization.yaml"

@@ -1,0 +1,88 @@
+"""A promotion: staging's release file, copied to prod byte for byte."""
+
+import tempfile
+from pathlib import Path
+
+from gitops import history
+from gitops.error import GitopsError
+from gitops.layout import KUSTOMIZE, PROD, STAGING, overlay, release_file
+from gitops.publication import Destination, Published, base, publish, unmoved
+from gitops.release import Release
+from gitops.rendering import diff, render
+from gitops.repository import Repository
+
+
+def promote(repository: Repository, destination: Destination, model: str) -> tuple[Release, Published | None]:
+    """Commit staging's release to prod. None if prod holds it already."""
+    start = base(repository, destination)
+    path = release_file(PROD, model)
+    data, release = _candidate(repository, start, model, destination)
+    if repository.read(start, path) == data:
+        return release, None
+
+    def change(tree: Repository) -> None:
+        file = tree.folder / path
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(data)
+        tree.git("add", "--force", "--", str(path))
+        tree.git(
+            "commit", "--quiet",
+            "-m", f"Promote {model} {release.tag} to {PROD}",
+            "-m", f"Image: {release.reference}\nBundle: {release.bundle}",
+        )  # fmt: skip
+
+    return release, publish(
+        repository, destination, start, path=path, change=change, also_read=[release_file(STAGING, model)]
+    )
+
+
+def preview(repository: Repository, destination: Destination, model: str) -> tuple[Release, str]:
+    """Return what a promotion would bring, and the diff of prod's rendered manifests."""
+    start = base(repository, destination)
+    data, release = _candidate(repository, start, model, destination)
+    with tempfile.TemporaryDirectory(prefix="forest-gitops-") as folder:
+        tree = Path(folder)
+        repository.export(start, KUSTOMIZE, tree)
+        target = overlay(PROD, model)
+        file = tree / release_file(PROD, model)
+        before = render(tree, target) if file.exists() else ""
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(data)
+        return release, diff(before, render(tree, target), str(target))
+
+
+def taken_back(repository: Repository, release: Release, model: str, tip: str) -> str | None:
+    """Return the commit that took this release back from prod, if one did and it has not returned since."""
+    path = release_file(PROD, model)
+    content = repository.git("rev-parse", f"{tip}:{release_file(STAGING, model)}")
+    changes = history.steps(repository, tip, path)
+    if content in [step.blob for step in history.in_force(changes)]:
+        return None
+    held = [number for number, step in enumerate(changes) if step.blob == content]
+    return changes[held[-1] + 1].commit if held else None
+
+
+def _candidate(
+    repository: Repository, start: str, model: str, destination: Destination
+) -> tuple[bytes, Release]:
+    staging = release_file(STAGING, model)
+    data = repository.read(start, staging)
+    if data is None:
+        raise GitopsError(
+            f"{STAGING} holds no release of {model} ({staging} is not in {start[:12]}): "
+            f"`forest-gitops release {model} …` first"
+        )
+    if repository.read(start, overlay(PROD, model) / "kustomization.yaml") is None:
+        raise GitopsError(
+            f"{model} has no overlay {overlay(PROD, model)} at {start[:12]}: its people's files come first"
+        )
+    where = f"{destination.remote}'s branch" if destination.push else "HEAD"
+    for path in (staging, release_file(PROD, model)):
+        unmoved(repository, start, path, where)
+        if changed := repository.git("status", "--porcelain", "--", str(path)):
+            raise GitopsError(
+                f"{path} has changes that are not committed ({changed[:2].strip()}), and only what "
+                f"{STAGING} holds at HEAD is promoted: commit them, or drop them with "
+                f"`git checkout HEAD -- {path}`"
+            )
+    return data, Release.from_bytes(data, f"{staging} at {start[:12]}")
