@@ -31,13 +31,13 @@ ARG MODEL
 ARG VERSION
 ARG BUNDLE_DIGEST
 ARG SERVER_VERSION
-COPY pyproject.toml image /build/
+COPY pyproject.toml server/image /build/
 COPY server /opt/forest/app/server
 COPY model_bundle /opt/forest/app/model_bundle
 COPY clients/python/forest /opt/forest/app/forest
 COPY models/${MODEL}/${VERSION} /models/${MODEL}/${VERSION}
 # The bundle passes here, with these very packages, every check that the server will make when it starts.
-RUN cd /opt/forest/app && rm server/requirements.txt \
+RUN cd /opt/forest/app && rm -r server/requirements.txt server/image \
     && python3 -m compileall -q --invalidation-mode unchecked-hash . \
     && chmod -R a=rX,u+w /opt/forest/app /models \
     && find /opt/forest/app /models -exec touch -hd @0 {} + \

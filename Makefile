@@ -39,7 +39,8 @@ lint: setup proto-lint ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy quickstart.py
-	$(BIN)/mypy image/check.py image/sbom.py
+	$(BIN)/mypy server/image/check.py server/image/sbom.py
+	$(BIN)/forest-gitops lint
 
 proto: proto-lint stubs ## check proto/, and generate the Python stubs from it
 
@@ -67,7 +68,7 @@ bench: setup ## measure the server, next to its peers
 
 image: ## build the image of one bundle: `make image MODEL=fraud VERSION=1.0.0`
 	@MODEL='$(MODEL)' VERSION='$(VERSION)' BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
-		PIP_CONF='$(PIP_CONF)' CA='$(CA)' image/build.sh
+		PIP_CONF='$(PIP_CONF)' CA='$(CA)' server/image/build.sh
 
 clean: ## remove what the commands above have made, but no model
 	rm -rf .venv .venv-proto .venv-lock .pytest_cache .ruff_cache .mypy_cache .hypothesis build

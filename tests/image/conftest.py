@@ -21,7 +21,7 @@ import pytest
 _ROOT = Path(__file__).parents[2]
 _CONTEXT = (
     *("Dockerfile", ".dockerignore", "Makefile", "pyproject.toml"),
-    *("image", "server", "model_bundle", "clients/python/forest"),
+    *("server", "model_bundle", "clients/python/forest"),
 )
 # A Debian with Python and nothing that serving does not need.
 _BASE = ("mmdebstrap", "--variant=minbase", "--include=python3-minimal,libpython3.11-stdlib", "bookworm")

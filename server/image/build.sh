@@ -2,7 +2,7 @@
 # Builds the image of one bundle with docker, podman or buildah, whichever is there, and its SBOM beside it in build/.
 # Settings are variables: MODEL and VERSION; BASE, BUILDER, IMAGE, ENGINE, PIP_CONF and CA if wanted (docs/image.md).
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 fail() {
     echo "make image: $*" >&2
