@@ -47,7 +47,7 @@ def everything(bundle: str) -> dict[str, Any]:
         answers = []
         seconds = []
         for row in rows:
-            values = [float("nan") if value is None else value for value in row["values"]]
+            values = [float("nan") if value is None else value for value in row["record"].values()]
             begun = time.perf_counter()
             answer = predict(PredictRequest(model="fraud", vector=Vector(values=values)), timeout=10)
             seconds.append(time.perf_counter() - begun)

@@ -192,7 +192,12 @@ def image(
     context = write_context(tmp_path_factory.mktemp("context"))
     started = time.monotonic()
     said = run(
-        "make", "image", *(f"{key}={value}" for key, value in settings.items()), env=builder, cwd=context
+        "make",
+        "--no-print-directory",
+        "image",
+        *(f"{key}={value}" for key, value in settings.items()),
+        env=builder,
+        cwd=context,
     )
     print(f"make image: {time.monotonic() - started:.0f} s")
     name, _, sbom = said.splitlines()[-3:]

@@ -64,7 +64,9 @@ def test_our_layers_hold_what_serving_needs_and_nothing_else(image: Any, fraud_b
             ("forest", _ROOT / "clients/python/forest"),
         )
         for path in source.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and path.name != "requirements.txt"
+        if path.is_file()
+        and not {"__pycache__", "image"} & {*path.relative_to(source).parts}
+        and path.name != "requirements.txt"
     }
     bundle = {f"models/fraud/1.0.0/{path.name}" for path in fraud_bundle.iterdir()}
     compiled = {re.sub(r"([^/]+)\.py$", r"__pycache__/\1.cpython-311.pyc", name) for name in sources}
@@ -254,7 +256,7 @@ def test_a_bundle_that_would_be_refused_makes_no_image(  # noqa: PLR0917 - fixtu
 
 def _make(context: Path, environment: dict[str, str], **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["make", "image", *(f"{key}={value}" for key, value in settings.items())],
+        ["make", "--no-print-directory", "image", *(f"{key}={value}" for key, value in settings.items())],
         env=environment,
         cwd=context,
         capture_output=True,

@@ -59,8 +59,10 @@ def test_a_client_that_will_not_go_is_refused_in_the_end(
         fraud_bundle.parents[1], "--max-connection-age", "0.5", "--drain-timeout", "1", "--stop-grace", "1"
     )
     codes: list[grpc.StatusCode] = []
-    # It comes back whenever its connection has aged.
-    with connect(process.target, ("grpc.initial_reconnect_backoff_ms", 50)) as channel:
+    # It comes back whenever its connection has aged. A call that had not left it then goes to the next.
+    with connect(
+        process.target, ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.enable_retries", 1)
+    ) as channel:
         predict = PredictionServiceStub(channel).Predict
         predict(_REQUEST, timeout=10)
         process.process.send_signal(signal.SIGTERM)
