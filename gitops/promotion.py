@@ -6,7 +6,7 @@ from pathlib import Path
 from gitops import history
 from gitops.error import GitopsError
 from gitops.layout import KUSTOMIZE, PROD, STAGING, overlay, release_file
-from gitops.publication import Destination, Published, base, publish, unmoved
+from gitops.publication import Destination, Published, base, publish, unmoved, writing
 from gitops.release import Release
 from gitops.rendering import diff, render
 from gitops.repository import Repository
@@ -20,17 +20,7 @@ def promote(repository: Repository, destination: Destination, model: str) -> tup
     if repository.read(start, path) == data:
         return release, None
 
-    def change(tree: Repository) -> None:
-        file = tree.folder / path
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(data)
-        tree.git("add", "--force", "--", str(path))
-        tree.git(
-            "commit", "--quiet",
-            "-m", f"Promote {model} {release.tag} to {PROD}",
-            "-m", f"Image: {release.reference}\nBundle: {release.bundle}",
-        )  # fmt: skip
-
+    change = writing(path, data, f"Promote {model} {release.tag} to {PROD}", release.pins)
     return release, publish(
         repository, destination, start, path=path, change=change, also_read=[release_file(STAGING, model)]
     )

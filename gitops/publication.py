@@ -39,6 +39,19 @@ def base(repository: Repository, destination: Destination) -> str:
     return _fetch(repository, destination.remote, branch) if destination.push else repository.commit("HEAD")
 
 
+def writing(path: PurePosixPath, data: bytes, subject: str, body: str) -> Callable[[Repository], None]:
+    """Return the change that commits one file with the given bytes, for `publish`."""
+
+    def change(tree: Repository) -> None:
+        file = tree.folder / path
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(data)
+        tree.git("add", "--force", "--", str(path))
+        tree.git("commit", "--quiet", "-m", subject, "-m", body)
+
+    return change
+
+
 def publish(
     repository: Repository,
     destination: Destination,

@@ -95,6 +95,11 @@ class Release:
         return f"{self.version}-{self.server_version}"
 
     @property
+    def pins(self) -> str:
+        """What the release pins, as its commits' messages say it."""
+        return f"Image: {self.reference}\nBundle: {self.bundle}"
+
+    @property
     def reference(self) -> str:
         """The image as a pod names it."""
         return f"{self.image}:{self.tag}@{self.digest}"

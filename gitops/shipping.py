@@ -5,7 +5,7 @@ from pathlib import Path
 from gitops import history
 from gitops.error import GitopsError
 from gitops.layout import STAGING, overlay, release_file
-from gitops.publication import Destination, Published, base, publish
+from gitops.publication import Destination, Published, base, publish, writing
 from gitops.release import Release
 from gitops.repository import Repository
 from model_bundle.bundle import BundleError, read_manifest
@@ -43,17 +43,7 @@ def ship(repository: Repository, destination: Destination, model: str, release: 
         return None
     _must_agree_with_the_past(repository, start, model, release)
 
-    def change(tree: Repository) -> None:
-        file = tree.folder / path
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(data)
-        tree.git("add", "--force", "--", str(path))
-        tree.git(
-            "commit", "--quiet",
-            "-m", f"Release {model} {release.tag} to {STAGING}",
-            "-m", f"Image: {release.reference}\nBundle: {release.bundle}",
-        )  # fmt: skip
-
+    change = writing(path, data, f"Release {model} {release.tag} to {STAGING}", release.pins)
     return publish(repository, destination, start, path=path, change=change)
 
 

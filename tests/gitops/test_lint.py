@@ -410,7 +410,6 @@ def test_the_servers_defaults_are_the_servers() -> None:
         assert getattr(defaults, variable.removeprefix("FOREST_").lower()) == value
 
 
-@pytest.mark.skipif(not (ROOT / "kustomize").exists(), reason="this tree has no kustomize/ yet")
 def test_the_house_keeps_its_rules_within_ten_seconds(needs_kustomize: None) -> None:
     began = time.monotonic()
     report = lint(Repository(ROOT), "HEAD")

@@ -202,7 +202,6 @@ def test_a_rollback_renders_the_same_bytes_as_before(three: Any) -> None:
 
 
 @pytest.mark.usefixtures("needs_kustomize")
-@pytest.mark.skipif(not (ROOT / "kustomize").exists(), reason="this tree has no kustomize/ yet")
 def test_in_the_house_every_models_revert_renders_the_same_bytes(
     clone: Any, release_of: Callable[..., Release]
 ) -> None:
