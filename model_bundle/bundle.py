@@ -65,7 +65,17 @@ def load(folder: Path) -> Bundle:
     BundleError
         For the first check that fails.
     """
-    manifest, bundle_digest = read_manifest(folder)
+    return check(folder, *read_manifest(folder))
+
+
+def check(folder: Path, manifest: Manifest, bundle_digest: str) -> Bundle:
+    """Check the rest of a bundle whose manifest `read_manifest` has read, and make it ready to score.
+
+    Raises
+    ------
+    BundleError
+        For the first check that fails.
+    """
     files = _read_files(folder, manifest)
     encoder = Encoder(manifest.features)
     decision = Decision(manifest)

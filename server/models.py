@@ -46,7 +46,7 @@ class Model:
             self.manifest, self.digest = bundle.read_manifest(folder)
             if pinned not in ("", self.digest):
                 raise BundleError(f"its digest is {self.digest}, but only {pinned} may be served here")
-            self.bundle = bundle.load(folder)
+            self.bundle = bundle.check(folder, self.manifest, self.digest)
         except BundleError as error:
             self.refusal = str(error)
         except Exception as error:
