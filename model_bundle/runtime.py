@@ -87,6 +87,14 @@ class Runtime:
         assert created.value is not None  # noqa: S101 - a call without an error has made one
         return created.value
 
+    def create_session(self, graph: bytes, options: int) -> int:
+        """Make a session; return its address. It takes long: the interpreter's lock is released meanwhile."""
+        created = c_void_p()
+        create = self._function("CreateSessionFromArray", ctypes.CFUNCTYPE)
+        self.check(create(self.environment, graph, len(graph), options, ctypes.addressof(created)))
+        assert created.value is not None  # noqa: S101 - a call without an error has made one
+        return created.value
+
     def call(self, function: str, *arguments: Any) -> None:
         """Call a function that answers a status."""
         self.check(self._function(function)(*arguments))

@@ -1,6 +1,7 @@
 """A session: an ONNX graph, ready to score. Export proves it, and the server runs it, by this one code."""
 
 import ctypes
+import weakref
 from ctypes import c_char_p, c_int64, c_void_p
 from typing import Any
 
@@ -44,9 +45,7 @@ class Session:
             self._runtime.call("SetInterOpNumThreads", options, 1)
             self._runtime.call("DisableCpuMemArena", options)
             self._runtime.call("DisableMemPattern", options)
-            self._session = self._runtime.create(
-                "CreateSessionFromArray", self._runtime.environment, graph, len(graph), options
-            )
+            self._session = self._runtime.create_session(graph, options)
         finally:
             self._runtime.release_session_options(options)
         self._input_name = (c_char_p * 1)(names.input.encode())
@@ -58,6 +57,9 @@ class Session:
             self._tensor(row.ctypes.data, 1, row.size),
             self._tensor(ctypes.addressof(self._row_scores), 1, names.columns),
         ]
+        self._release = weakref.finalize(self, _release, self._runtime, self._session, self._row_tensors)
+        # A process that ends gives all of it back at once.
+        self._release.atexit = False
         self._run_row = self._runtime.run
         self._row_arguments, self._row_memory = self._arguments(*self._row_tensors)
 
@@ -95,10 +97,8 @@ class Session:
         return scores[:, self._column]
 
     def close(self) -> None:
-        """Give the session's memory back. It cannot be used afterwards."""
-        for tensor in self._row_tensors:
-            self._runtime.release_value(tensor)
-        self._runtime.release_session(self._session)
+        """Give the session's memory back, as also happens to one that nobody has any more."""
+        self._release()
 
     def _tensor(self, address: int, rows: int, columns: int) -> int:
         shape = (c_int64 * 2)(rows, columns)
@@ -127,3 +127,9 @@ class Session:
             ctypes.addressof(outputs),
         )
         return arguments, (inputs, outputs)
+
+
+def _release(loaded: runtime.Runtime, session: int, tensors: list[int]) -> None:
+    for tensor in tensors:
+        loaded.release_value(tensor)
+    loaded.release_session(session)

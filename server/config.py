@@ -17,6 +17,7 @@ def _setting(default: Any, text: str) -> Any:
 # The C core counts milliseconds and bytes in 32 bits, and takes a port above 65535 for another one.
 _TIME = (0.001, 1_000_000)
 _RANGES = {
+    "watch": (0, 1_000_000),
     "port": (0, 65535),
     "health_port": (0, 65535),
     "max_connection_age": _TIME,
@@ -36,6 +37,9 @@ class Config:
     )
     bundle_digest: str = _setting(
         "", "digest of the one bundle to be served, sha256:...; with any other there the server is not ready"
+    )
+    watch: float = _setting(
+        0.0, "look into the models folder so often, and serve what is new there once it has passed; 0: never"
     )
     host: str = _setting("localhost", "address to listen on; 0.0.0.0 for every IPv4 one, [::] for every one")
     port: int = _setting(50051, "port of the API")
@@ -58,6 +62,11 @@ class Config:
                 raise ValueError(f"{name} {getattr(self, name):g} is not from {least:g} to {most:g}")
         if not re.fullmatch(r"(sha256:[0-9a-f]{64})?", self.bundle_digest):
             raise ValueError(f"bundle_digest {self.bundle_digest!r} is not sha256: and 64 hexadecimal digits")
+        if self.bundle_digest and self.watch:
+            raise ValueError(
+                f"watch {self.watch:g} and bundle_digest exclude each other: where one bundle is "
+                "pinned, nothing may take its place"
+            )
         age_out = self.max_connection_age * 1.1
         if self.drain_timeout < age_out:
             raise ValueError(

@@ -1,11 +1,12 @@
 """The models that this server found: those it serves, and those it refused, with the reason."""
 
 import logging
+import os
 import threading
 from pathlib import Path
 
 from model_bundle import bundle
-from model_bundle.bundle import Bundle, BundleError
+from model_bundle.bundle import MANIFEST, Bundle, BundleError
 from model_bundle.manifest import Manifest, ManifestError, check_name, version_key
 from server.status import Code, StatusError
 
@@ -23,6 +24,12 @@ class Model:
         Why it was refused; empty if it was not.
     manifest, digest
         None and empty if the manifest itself could not be read.
+    folder : Path
+        Where it was found.
+    look : tuple
+        What its files looked like when it was loaded.
+    gone : bool
+        Whether its folder has gone while nothing could take its place.
     lock : threading.Lock
         Held by who encodes and scores a row: a bundle has the memory of one.
 
@@ -35,6 +42,9 @@ class Model:
     """
 
     def __init__(self, folder: Path, pinned: str = ""):
+        self.folder = folder
+        self.look: _Look = ()
+        self.gone = False
         self.name = folder.parent.name
         self.version = folder.name
         self.lock = threading.Lock()
@@ -65,35 +75,133 @@ class Models:
     pinned
         The digest that requests without a version must be answered by; empty for any. Two models cannot
         both have it, so only one may be here.
+    followed
+        Whether `follow` will be called. Then others write into the folder, and the default is the highest
+        version that passed its checks. Else it is the highest, also if it is refused: an older one must not
+        answer in its place unasked.
     """
 
-    def __init__(self, folder: Path, pinned: str = ""):
+    def __init__(self, folder: Path, pinned: str = "", followed: bool = False):
         self.folder = folder
         self._pinned = pinned
+        self._followed = followed
         self.found: list[Model] = []
         self._served: dict[tuple[str, str], Model] = {}
+        self._changing: dict[Path, _Look] = {}
+        self._strays: set[Path] = set()
         self._closed = False
 
     def load(self) -> None:
         """Load and check every bundle. What fails a check is kept aside, and why is logged."""
+        found = []
+        names = set()
+        for folder in self._folders():
+            default = folder.parent.name not in names
+            names.add(folder.parent.name)
+            found.append(self._load(folder, self._pinned if default else ""))
+        self._take(found)
+        if not found:
+            _log.error("no bundle in %s: make one with forest-export", self.folder)
+
+    def follow(self) -> bool:
+        """Look into the folder again: serve what is new and passes its checks, drop what has gone.
+
+        What is new is loaded when two looks in a row have seen the same files: then nobody is writing them.
+        What was served is never given up for something that fails a check, nor for nothing at all.
+
+        Returns
+        -------
+        bool
+            Whether anything has changed.
+        """
+        known = {model.folder: model for model in self.found}
+        found = []
+        looks = {}
+        for folder in self._folders():
+            model, look = known.get(folder), _look(folder)
+            looks[folder] = look
+            if model and model.look == look:
+                model.gone = False
+                found.append(model)
+            elif look != self._changing.get(folder) or not look:
+                # Not seen twice like this yet, or nothing in it.
+                found += [model] if model else []
+            elif model and model.bundle:
+                _log.error(
+                    "left alone: %s has changed. A version never changes: give what is new one of its own",
+                    folder,
+                )
+                model.look = look
+                found.append(model)
+            else:
+                found.append(self._load(folder))
+        self._changing = looks
+        found = self._with_the_last_of_each(found)
+        changed = found != self.found
+        if changed:
+            self._take(found)
+        return changed
+
+    def _folders(self) -> list[Path]:
+        """Return the folders of all versions, by model, the highest first."""
         folders = sorted(self.folder.glob("[!.]*/[!.]*/"), key=lambda folder: folder.parent.name)
-        versions = [(version, folder) for folder in folders if (version := _version(folder))]
+        versions = [(version, folder) for folder in folders if (version := self._version(folder))]
         versions.sort(key=lambda item: item[0], reverse=True)
         versions.sort(key=lambda item: item[1].parent.name)
-        for _, folder in versions:
-            # The highest version comes first and is the default, also if it is refused: an older one must
-            # not answer in its place unasked.
-            default = (folder.parent.name, "") not in self._served
-            model = Model(folder, self._pinned if default else "")
-            self.found.append(model)
-            self._served.setdefault((model.name, ""), model)
-            self._served[model.name, model.version] = model
-            if model.refusal:
-                _log.error("refused %s %s: %s", model.name, model.version, model.refusal)
-            else:
-                _log.info("loaded %s %s %s", model.name, model.version, model.digest)
-        if not self.found:
-            _log.error("no bundle in %s: make one with forest-export", self.folder)
+        return [folder for _, folder in versions]
+
+    def _version(self, folder: Path) -> tuple[int, int, int] | None:
+        try:
+            check_name(folder.parent.name)
+            return version_key(folder.name)
+        except ManifestError:
+            if folder not in self._strays:
+                _log.warning("left alone: %s is no <model>/<version>", folder)
+                self._strays.add(folder)
+            return None
+
+    def _load(self, folder: Path, pinned: str = "") -> Model:
+        look = _look(folder)
+        model = Model(folder, pinned)
+        model.look = look
+        if model.refusal:
+            _log.error("refused %s %s: %s", model.name, model.version, model.refusal)
+        else:
+            _log.info("loaded %s %s %s", model.name, model.version, model.digest)
+        return model
+
+    def _with_the_last_of_each(self, found: list[Model]) -> list[Model]:
+        """Return the models found, and the default of each model of which no version could be served else."""
+        served = {model.name for model in found if model.bundle}
+        kept = [
+            model
+            for model in self.found
+            if model.bundle and self.is_default(model) and model.name not in served and model not in found
+        ]
+        for model in kept:
+            if not model.gone:
+                _log.error("%s has gone, but is served on: nothing could take its place", model.folder)
+                model.gone = True
+        return sorted([*found, *kept], key=lambda model: model.name)
+
+    def _take(self, found: list[Model]) -> None:
+        """Let these be the models from the next call on. Calls under way finish on the ones they have."""
+        served: dict[tuple[str, str], Model] = {}
+        for model in found:
+            served[model.name, model.version] = model
+            served.setdefault((model.name, ""), model)
+        if self._followed:
+            for model in reversed(found):
+                if model.bundle:
+                    served[model.name, ""] = model
+        for model in self.found:
+            if model not in found:
+                _log.info("dropped %s %s %s", model.name, model.version, model.digest)
+        for (name, version), model in served.items():
+            before = self._served.get((name, ""))
+            if not version and before and before is not model:
+                _log.info("%s is now answered by %s, no longer by %s", name, model.version, before.version)
+        self.found, self._served = found, served
 
     def find(self, name: str, version: str) -> Model:
         """Return a model; the highest version if none is named.
@@ -112,14 +220,18 @@ class Models:
 
     def is_default(self, model: Model) -> bool:
         """Return whether requests without a version go to this one."""
-        return self._served[model.name, ""] is model
+        return self._served.get((model.name, "")) is model
 
     def names(self) -> dict[str, bool]:
-        """Return each model's name, and whether none of its versions was refused."""
-        names: dict[str, bool] = {}
+        """Return each model's name, and whether it may be called.
+
+        It may if none of its versions was refused; where the folder is followed, if one of them was not.
+        """
+        names: dict[str, list[bool]] = {}
         for model in self.found:
-            names[model.name] = names.get(model.name, True) and not model.refusal
-        return names
+            names.setdefault(model.name, []).append(not model.refusal)
+        enough = any if self._followed else all
+        return {name: enough(good) for name, good in names.items()}
 
     def close(self) -> None:
         """Take no new work."""
@@ -135,10 +247,18 @@ class Models:
         return f"no model {shown} here, but: {', '.join(self.names()) or 'none at all'}"
 
 
-def _version(folder: Path) -> tuple[int, int, int] | None:
+# A file's name, size and time of its last change, of each file of a bundle.
+_Look = tuple[tuple[str, int, int], ...]
+
+
+def _look(folder: Path) -> _Look:
+    """Return what tells whether a bundle's files have changed; nothing as long as it has no manifest."""
     try:
-        check_name(folder.parent.name)
-        return version_key(folder.name)
-    except ManifestError:
-        _log.warning("left alone: %s is no <model>/<version>", folder)
-        return None
+        if not (folder / MANIFEST).exists():
+            return ()
+        return tuple(
+            (entry.name, (status := entry.stat()).st_size, status.st_mtime_ns)
+            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
+        )
+    except OSError:
+        return ()

@@ -38,7 +38,7 @@ class Server:
         # A signal's handler may put into it whatever the main thread is at. An Event has a lock, which the
         # main thread may just be holding.
         self._told_to_stop: SimpleQueue[int] = SimpleQueue()
-        self._models = Models(config.models, config.bundle_digest)
+        self._models = Models(config.models, config.bundle_digest, followed=config.watch > 0)
         prediction, model = PredictionService(self._models), ModelService(self._models)
         self._readiness = ["", READINESS, prediction.name, model.name]
         self._health = Health([LIVENESS, STARTUP, *self._readiness])
@@ -82,20 +82,30 @@ class Server:
         self._front.start()
 
     def _serve(self) -> None:
+        self._tell()
+        look = time.monotonic() + self._config.watch
+        # Waiting without an end would sleep over a signal that comes just before it, or to another thread.
+        while self._told_to_stop.empty():
+            time.sleep(_POLL)
+            if self._config.watch and time.monotonic() >= look:
+                if self._models.follow():
+                    self._tell()
+                look = time.monotonic() + self._config.watch
+
+    def _tell(self) -> None:
+        """Let health and the log say what is served."""
         served = self._models.names()
         for name, good in served.items():
             self._health.set(good, f"models/{name}")
-        if served and all(served.values()):
-            self._health.set(True, *self._readiness)
+        good = bool(served) and all(served.values())
+        self._health.set(good, *self._readiness)
+        if good:
             _log.info("SERVING on port %d", self._front.port)
         else:
             _log.error(
                 "NOT_SERVING on port %d: every bundle must pass its checks, and there must be one",
                 self._front.port,
             )
-        # Waiting without an end would sleep over a signal that comes just before it, or to another thread.
-        while self._told_to_stop.empty():
-            time.sleep(_POLL)
 
     def _drain(self) -> None:
         """Go on serving whoever is still connected, until the connections have aged out."""

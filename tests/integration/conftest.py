@@ -2,13 +2,19 @@
 
 import json
 import shutil
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from forest.v1.prediction_service_pb2 import PredictRequest, Vector
+from forest.v1.prediction_service_pb2_grpc import PredictionServiceStub
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 
@@ -60,6 +66,70 @@ def health_of() -> Callable[[str], dict[str, str]]:
         return {name: status.Name(response.status) for name, response in listed.statuses.items()}
 
     return ask
+
+
+class Load:
+    """Calls without a pause from several threads, and counts the answers of each server."""
+
+    def __init__(self, channel: grpc.Channel, rows: list[Any], threads: int = 3):
+        self._predict = PredictionServiceStub(channel).Predict
+        self._rows = rows
+        self._done = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._call, args=(i,)) for i in range(threads)]
+        self.started = 0
+        self.answers: Counter[str] = Counter()
+        self.failures: list[str] = []
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for(self, more: int, *digests: str) -> None:
+        """Wait until each of the servers has given so many answers more."""
+        before = self.answers.copy()
+        deadline = time.monotonic() + 30
+        while any(self.answers[digest] < before[digest] + more for digest in digests):
+            assert time.monotonic() < deadline, (before, self.answers, self.failures[:3])
+            time.sleep(0.01)
+
+    def _call(self, number: int) -> None:
+        while not self._done.is_set():
+            row = self._rows[number % len(self._rows)]
+            request = PredictRequest(model="fraud", vector=Vector(values=row.values), request_id=str(number))
+            number += 1
+            with self._lock:
+                self.started += 1
+            try:
+                answer = self._predict(request, timeout=20)
+            except grpc.RpcError as error:
+                self._fail(f"{error.code()}: {error.details()}")
+                continue
+            classification = answer.classification
+            right = classification.label == row.label
+            right &= abs(classification.probability - row.probability) <= 1e-6
+            right &= answer.request_id == request.request_id
+            if right:
+                with self._lock:
+                    self.answers[answer.digest] += 1
+            else:
+                self._fail(f"wrong answer: {answer}")
+
+    def _fail(self, failure: str) -> None:
+        with self._lock:
+            self.failures.append(failure)
+
+
+@pytest.fixture(scope="session")
+def call_without_pause() -> Callable[..., Load]:
+    """Return what calls a channel from several threads as long as the ``with`` block lasts."""
+    return Load
 
 
 @pytest.fixture

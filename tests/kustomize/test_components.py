@@ -32,7 +32,7 @@ def added(manifests, switch_on):
 
 def test_every_component_is_tested(tree):
     folders = {each.name for each in (tree / "kustomize" / "components").iterdir()}
-    assert folders == {*COMPONENTS, "external-secrets"}
+    assert folders == {*COMPONENTS, "external-secrets", "model-volume"}
 
 
 @pytest.mark.parametrize("name", ["gateway", "ingress", "nodeport", "loadbalancer"])
@@ -133,3 +133,19 @@ def test_all_together(switch_on, overlay):
     names = [(each["kind"], each["metadata"]["name"]) for each in switch_on(*COMPONENTS).objects]
     assert len(names) == len(set(names))
     assert {name.split("-")[0] for _, name in names} == {overlay.model}
+
+
+def test_model_volume_is_read_only_and_followed(switch_on, manifests, overlay, tree):
+    file = overlay.folder(tree) / "kustomization.yaml"
+    image = "images:\n  - {name: forest, newName: registry.example/forest, newTag: 0.1.0}\n"
+    file.write_text(file.read_text().replace("  - release\n", "") + image)
+    rendered = switch_on("model-volume")
+    pod = rendered.one("Deployment")["spec"]["template"]["spec"]
+    claim = {"claimName": "forest-models", "readOnly": True}
+    assert pod["volumes"] == [{"name": "models", "persistentVolumeClaim": claim}]
+    (server,) = pod["containers"]
+    assert server["volumeMounts"] == [{"name": "models", "mountPath": "/models", "readOnly": True}]
+    assert "env" not in server
+    settings = rendered.one("ConfigMap")
+    assert settings["data"] == manifests.one("ConfigMap")["data"] | {"FOREST_WATCH": "10"}
+    assert settings["immutable"] is True

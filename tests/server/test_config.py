@@ -33,6 +33,7 @@ def test_every_setting_is_a_flag_and_a_variable_of_its_type() -> None:
     values: dict[str, object] = {
         "models": Path("elsewhere"),
         "bundle_digest": "sha256:" + 64 * "0",
+        "watch": 0.0,
         "host": "0.0.0.0",
         "port": 1,
         "health_port": 2,
@@ -54,6 +55,13 @@ def test_every_setting_is_a_flag_and_a_variable_of_its_type() -> None:
 def test_a_flag_wins_over_a_variable() -> None:
     settings = config.read(["--port", "1"], {"FOREST_PORT": "2", "FOREST_HEALTH_PORT": "3"})
     assert (settings.port, settings.health_port) == (1, 3)
+
+
+def test_watch_is_refused_where_one_bundle_is_pinned(capsys: pytest.CaptureFixture[str]) -> None:
+    pinned = ["--bundle-digest", "sha256:" + 64 * "0"]
+    complaint = _complaint(capsys, ["--watch", "5", *pinned])
+    assert complaint.startswith("watch 5 and bundle_digest exclude each other")
+    assert config.read(["--watch", "2.5"], {}).watch == 2.5
 
 
 def test_other_variables_are_left_alone() -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -276,3 +277,145 @@ def test_a_pin_does_not_hide_why_a_manifest_is_refused(
     models = Models(tmp_path, "sha256:" + 64 * "0")
     models.load()
     assert models.find("mixed", "").refusal.startswith("manifest.json: ")
+
+
+def _follow(models: Models) -> bool:
+    """Look twice: the first look only sees what is there, the second that nobody is writing it."""
+    first = models.follow()
+    return models.follow() or first
+
+
+@pytest.fixture
+def followed(tmp_path: Path, write_mixed: Callable[..., Path]) -> Models:
+    write_mixed(tmp_path, version="1.0.0")
+    models = Models(tmp_path, followed=True)
+    models.load()
+    return models
+
+
+def test_a_new_version_is_served_once_it_has_passed(
+    followed: Models, write_mixed: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    before = followed.find("mixed", "")
+    assert not _follow(followed)
+    assert followed.find("mixed", "") is before
+    write_mixed(followed.folder, version="1.1.0")
+    assert not followed.follow()
+    assert followed.find("mixed", "") is before
+    assert followed.follow()
+    assert followed.find("mixed", "").version == "1.1.0"
+    assert followed.find("mixed", "1.0.0") is before
+    assert "mixed is now answered by 1.1.0, no longer by 1.0.0" in caplog.text
+    assert not _follow(followed)
+
+
+def test_an_older_version_that_is_new_here_is_served_beside_the_newest(
+    followed: Models, write_mixed: Callable[..., Path]
+) -> None:
+    write_mixed(followed.folder, version="0.9.0")
+    assert _follow(followed)
+    assert [model.version for model in followed.found] == ["1.0.0", "0.9.0"]
+    assert followed.find("mixed", "").version == "1.0.0"
+
+
+def test_a_new_version_that_fails_a_check_leaves_the_old_one_in_its_place(
+    followed: Models, write_mixed: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_mixed(followed.folder, version="1.1.0")
+    graph = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(graph[:-1])
+    assert _follow(followed)
+    assert followed.find("mixed", "").version == "1.0.0"
+    assert followed.names() == {"mixed": True}
+    assert "model.onnx: its digest is" in followed.find("mixed", "1.1.0").refusal
+    assert "refused mixed 1.1.0" in caplog.text
+    caplog.clear()
+    assert not _follow(followed)
+    assert not caplog.text
+    # Mended, it is taken.
+    (folder / "model.onnx").write_bytes(graph)
+    assert _follow(followed)
+    assert followed.find("mixed", "").version == "1.1.0"
+
+
+def test_a_bundle_that_is_still_being_written_is_waited_for(
+    followed: Models, write_mixed: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    whole = write_mixed(tmp_path_factory.mktemp("whole"), version="1.1.0")
+    folder = followed.folder / "mixed/1.1.0"
+    folder.mkdir()
+    for file in sorted(whole.iterdir()):
+        shutil.copy(file, folder)
+        assert not followed.follow()
+    assert followed.follow()
+    assert followed.find("mixed", "").version == "1.1.0"
+
+
+def test_a_version_that_goes_is_dropped_and_the_highest_left_answers(
+    followed: Models, write_mixed: Callable[..., Path]
+) -> None:
+    folder = write_mixed(followed.folder, version="1.1.0")
+    assert _follow(followed)
+    held = followed.find("mixed", "")
+    shutil.rmtree(folder)
+    assert _follow(followed)
+    assert followed.find("mixed", "").version == "1.0.0"
+    assert _not_found(followed, "mixed", "1.1.0")
+    # Whoever had it in hand finishes on it.
+    assert held.bundle
+    assert 0 <= held.bundle.session.score_row() <= 1
+
+
+def test_the_last_version_is_served_on_when_its_folder_goes(
+    followed: Models, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "mixed").rename(tmp_path / ".aside")
+    assert not _follow(followed)
+    assert followed.find("mixed", "").version == "1.0.0"
+    assert caplog.text.count("has gone, but is served on") == 1
+    (tmp_path / ".aside").rename(tmp_path / "mixed")
+    assert not _follow(followed)
+    assert followed.names() == {"mixed": True}
+
+
+def test_a_served_version_is_not_changed_in_its_place(
+    followed: Models, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = followed.find("mixed", "")
+    (served.folder / "model.onnx").write_bytes(b"other")
+    assert not _follow(followed)
+    assert not _follow(followed)
+    assert followed.find("mixed", "") is served
+    assert caplog.text.count("A version never changes") == 1
+
+
+def test_a_new_model_is_served_too(followed: Models, write_mixed: Callable[..., Path]) -> None:
+    write_mixed(followed.folder, model="another")
+    assert _follow(followed)
+    assert followed.names() == {"another": True, "mixed": True}
+
+
+def test_a_followed_folder_that_starts_with_a_bad_version_serves_the_highest_good_one(
+    tmp_path: Path, write_mixed: Callable[..., Path]
+) -> None:
+    write_mixed(tmp_path, version="1.0.0")
+    (write_mixed(tmp_path, version="1.1.0") / "model.onnx").write_bytes(b"")
+    models = Models(tmp_path, followed=True)
+    models.load()
+    assert models.find("mixed", "").version == "1.0.0"
+    assert models.names() == {"mixed": True}
+
+
+def test_a_session_that_nobody_has_gives_its_memory_back(
+    followed: Models, write_mixed: Callable[..., Path]
+) -> None:
+    folder = write_mixed(followed.folder, version="1.1.0")
+    assert _follow(followed)
+    bundle = followed.find("mixed", "1.1.0").bundle
+    assert bundle
+    released = weakref.ref(bundle.session)
+    del bundle
+    shutil.rmtree(folder)
+    assert _follow(followed)
+    assert released() is None
