@@ -3,6 +3,7 @@
 import ctypes
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -114,7 +115,31 @@ def test_a_second_signal_ends_it_at_once(start_server: Callable[..., Any], fraud
     with socket.create_connection(("localhost", int(process.target.rpartition(":")[2]))):
         process.process.send_signal(signal.SIGTERM)
         process.wait_for("DRAINING")
-        assert process.stop(signal.SIGTERM, seconds=20) == -signal.SIGTERM
+        assert process.stop(signal.SIGTERM, seconds=20) == 128 + signal.SIGTERM
+
+
+def test_a_second_signal_ends_it_at_once_as_process_1_of_a_container(fraud_bundle: Path) -> None:
+    space = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
+    if not shutil.which("unshare") or subprocess.run([*space, "true"], check=False).returncode:
+        pytest.skip("unshare makes no process namespace here")
+    command = [*space, sys.executable, "-m", "server", "--models", str(fraud_bundle.parents[1])]
+    with subprocess.Popen(
+        [*command, "--port=0", "--health-port=0"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            port = next(
+                match[1] for line in lines if (match := re.search(r"[^_]SERVING on port (\d+)", line))
+            )
+            server = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+            with socket.create_connection(("localhost", int(port))):
+                os.kill(server, signal.SIGTERM)
+                assert any("DRAINING" in line for line in lines)
+                os.kill(server, signal.SIGTERM)
+                assert process.wait(20) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

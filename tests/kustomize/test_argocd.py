@@ -164,6 +164,13 @@ def test_a_commit_wakes_those_whom_it_concerns_and_no_others(argocd, overlays, e
         assert any(used.is_relative_to(place) for place in watched)
 
 
+def test_a_release_leaves_the_root_alone(argocd):
+    root = argocd.one("Application", "forest")
+    (place,) = _watched(root["metadata"]["annotations"][PLACES], root["spec"]["source"]["path"])
+    assert place == ROOT / "argocd"
+    assert all(used.is_relative_to(place) for used in _used(place))
+
+
 def test_no_sync_window_keeps_a_person_from_rolling_back(argocd):
     document = (ROOT / "docs" / "deployment.md").read_text()
     example = yaml.safe_load(document.partition("## Sync windows")[2].split("```")[1].removeprefix("yaml"))
