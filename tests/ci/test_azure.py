@@ -103,7 +103,7 @@ def test_secrets_and_what_people_type_reach_a_shell_as_variables_only(azure: Any
         for macro in re.findall(r"\$\(([^)]*)\)", step.run):
             assert re.match(r"(\.ci/|git |cat |head )", macro), macro
         for name, value in step.env.items():
-            if re.search("PASSWORD|KEY|PAT$", name):
+            if re.search("PASSWORD|KEY|TOKEN|PAT$", name):
                 assert re.fullmatch(r"\$\([A-Za-z_.]+\)", value), name
 
 

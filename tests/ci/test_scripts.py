@@ -150,6 +150,32 @@ def test_a_release_is_one_commit_of_one_file_on_main(released: Path, environment
     assert _IMAGE_DIGEST in _git(released, environment, "show", f"origin/main:{touched}")
 
 
+def test_argo_cd_is_asked_where_its_address_is_known(released: Path, environment: dict[str, str]) -> None:
+    told = subprocess.run(
+        ["forest-gitops", "promote", "--help"], env=environment, capture_output=True, check=True
+    )
+    if b"--without-soak" not in told.stdout:
+        pytest.skip("forest-gitops asks no Argo CD in this tree")
+    _git(released, environment, "switch", "--quiet", "--detach", "origin/main")
+    nobody = {"ARGOCD_SERVER": "https://127.0.0.1:9", "ARGOCD_AUTH_TOKEN": "a token", "MODEL": "fraud"}
+    status, _, error = _run("promote", released, environment, **nobody)
+    assert status == 1
+    assert "127.0.0.1:9" in error
+    settings = {"VERSION": "1.1.0", "IMAGE": _IMAGE, "DIGEST": _IMAGE_DIGEST}
+    status, _, error = _run(
+        "release", released, environment, **nobody | {"ARGOCD_AUTH_TOKEN": ""}, **settings
+    )
+    assert status == 1
+    assert "ARGOCD_AUTH_TOKEN" in error
+    _git(released, environment, "switch", "--quiet", "--detach", "origin/main")
+    _git(released, environment, "branch", "--quiet", "-D", "promote/fraud")
+    status, _, error = _run(
+        "promote", released, environment, **nobody, WITHOUT_SOAK="Staging's cluster is gone"
+    )
+    assert status == 0, error
+    assert "Staging's cluster is gone" in (released / "build/promotion.md").read_text()
+
+
 def test_a_promotion_is_a_branch_that_is_squashed_and_rolled_back(
     released: Path, environment: dict[str, str]
 ) -> None:
