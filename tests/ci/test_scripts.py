@@ -167,8 +167,6 @@ def test_argo_cd_is_asked_where_its_address_is_known(released: Path, environment
     )
     assert status == 1
     assert "ARGOCD_AUTH_TOKEN" in error
-    _git(released, environment, "switch", "--quiet", "--detach", "origin/main")
-    _git(released, environment, "branch", "--quiet", "-D", "promote/fraud")
     status, _, error = _run(
         "promote", released, environment, **nobody, WITHOUT_SOAK="Staging's cluster is gone"
     )
