@@ -18,7 +18,7 @@ EDITABLE := .venv/editable-$(call digest,tests/requirements.txt pyproject.toml c
 PROTO_INSTALLED := .venv-proto/installed-$(call digest,proto/requirements.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test golden lint proto stubs proto-lint lock bench image clean
+.PHONY: help setup serve test golden lint proto stubs proto-lint breaking lock bench image clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -51,6 +51,11 @@ stubs: $(PROTO_INSTALLED)
 proto-lint: $(PROTO_INSTALLED)
 	$(PROTO_BIN)/buf lint proto
 	$(PROTO_BIN)/buf format proto --diff --exit-code
+
+# What clients of the branch's API would notice.
+AGAINST := origin/main
+breaking: $(PROTO_INSTALLED) ## check that proto/ breaks no client of origin/main, or of `make breaking AGAINST=REVISION`
+	git archive --format=tar "$(AGAINST):proto" | $(PROTO_BIN)/buf breaking proto --against -#format=tar
 
 lock: .venv-lock/installed ## pin what the requirements allow; `make lock UPGRADE=--upgrade` takes the newest
 	$(COMPILE) proto/requirements.in -o proto/requirements.txt
