@@ -19,6 +19,8 @@ from model_export.export import Exported, export
 from model_export.recipe import Recipe
 from model_export.recipes.fraud import RECIPE
 
+pytest_plugins = ["tests.image_builder"]
+
 # How long an example takes tells how busy the machine is.
 settings.register_profile("forest", deadline=None)
 settings.load_profile("forest")

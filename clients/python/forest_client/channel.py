@@ -4,6 +4,7 @@ The service config is a file of its own, `service_config.json`, because clients 
 same one. docs/client.md says why each line of it is there.
 """
 
+import json
 from importlib.resources import files
 
 import grpc
@@ -14,7 +15,6 @@ LONGEST_CALL = 30.0
 """Seconds after which the service config ends any call, also one without a deadline of its own."""
 
 _OPTIONS = (
-    ("grpc.service_config", SERVICE_CONFIG),
     # A node that vanishes, or a firewall that forgets a connection, says so to nobody: a ping finds out. No
     # more than two go out on a silent connection, which every gRPC server puts up with.
     ("grpc.keepalive_time_ms", 20_000),
@@ -29,7 +29,7 @@ _OPTIONS = (
 )
 
 
-def open_channel(target: str) -> grpc.Channel:
+def open_channel(target: str, *, retries: bool = True) -> grpc.Channel:
     """Open a channel.
 
     Parameters
@@ -37,6 +37,10 @@ def open_channel(target: str) -> grpc.Channel:
     target
         ``host:port``. For a headless Service of Kubernetes ``dns:///forest-fraud.models:50051``: every
         pod behind the name gets its share of the calls.
+    retries
+        Whether calls that met a vanished or full server are made again. Without, each failure is the
+        caller's to see; the rest of the service config holds. A call that had not left this client when its
+        connection went is sent on another either way: gRPC does that by itself.
 
     Returns
     -------
@@ -45,4 +49,13 @@ def open_channel(target: str) -> grpc.Channel:
         target, leaves out servers whose health is not SERVING, and retries what is safe to retry. Close
         it, or use it in a ``with`` statement.
     """
-    return grpc.insecure_channel(target, options=_OPTIONS)
+    service_config = SERVICE_CONFIG if retries else _without_retries(SERVICE_CONFIG)
+    return grpc.insecure_channel(target, options=(("grpc.service_config", service_config), *_OPTIONS))
+
+
+def _without_retries(service_config: str) -> str:
+    config = json.loads(service_config)
+    del config["retryThrottling"]
+    for method_config in config["methodConfig"]:
+        del method_config["retryPolicy"]
+    return json.dumps(config)
