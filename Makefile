@@ -19,6 +19,7 @@ PROTO_INSTALLED := .venv-proto/installed-$(call digest,proto/requirements.txt)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test golden lint proto stubs proto-lint breaking lock bench image clean
+.PHONY: cluster cluster-down cluster-test cluster-soak
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -74,6 +75,24 @@ bench: setup ## measure the server, next to its peers
 image: ## build the image of one bundle: `make image MODEL=fraud VERSION=1.0.0`
 	@MODEL='$(MODEL)' VERSION='$(VERSION)' BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
 		PIP_CONF='$(PIP_CONF)' CA='$(CA)' server/image/build.sh
+
+# A Kubernetes of one node, Argo CD, a registry and a Git repository on this machine, by root (docs/cluster.md).
+NODE := $(BIN)/python -m tests.cluster.node
+CLUSTER := /var/lib/forest-cluster/environment
+
+cluster: setup ## make a Kubernetes with Argo CD on this machine
+	@$(NODE) up
+
+cluster-down: setup ## remove it, and all that is in it
+	@$(NODE) down
+
+cluster-test: setup ## make it, prove on it what commits promise, and remove it
+	@$(NODE) build
+	@trap '$(NODE) down' EXIT; $(NODE) up && . $(CLUSTER) && $(BIN)/python -m pytest -q tests/cluster
+
+cluster-soak: setup ## the same, a hundred times over, with every kind of bad release (about an hour and a half)
+	@$(NODE) build
+	@trap '$(NODE) down' EXIT; $(NODE) up && . $(CLUSTER) && $(BIN)/python -m pytest -q tests/cluster --soak
 
 clean: ## remove what the commands above have made, but no model
 	rm -rf .venv .venv-proto .venv-lock .pytest_cache .ruff_cache .mypy_cache .hypothesis build

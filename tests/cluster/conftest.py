@@ -69,3 +69,82 @@ def resolver() -> Iterator[Resolver]:
     server = Resolver()
     yield server
     server.close()
+
+
+_BUNDLES = {"1.0.0": 0, "1.1.0": 1}
+
+
+@pytest.fixture(scope="session")
+def setting() -> Setting:
+    """Return where the cluster is."""
+    try:
+        return given.read()
+    except given.AbsentError as absent:
+        pytest.skip(str(absent))
+
+
+@pytest.fixture(scope="session")
+def images(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
+    """Return what builds images and pushes them."""
+    try:
+        found = Images(setting, tmp_path_factory.mktemp("images"))
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def bundles(
+    fraud_export: Callable[..., Exported], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Return bundles of the fraud model, by version; of 1.3.0 there are two that differ."""
+    models = tmp_path_factory.mktemp("bundles")
+    found = {
+        version: fraud_export(models=models, version=version, seed=seed).folder
+        for version, seed in _BUNDLES.items()
+    }
+    for version in ("1.2.0", "1.3.0", "1.4.0"):
+        found[version] = fraud_export(models=models, version=version, seed=2).folder
+    others = tmp_path_factory.mktemp("others")
+    found["another 1.3.0"] = fraud_export(models=others, version="1.3.0", seed=3).folder
+    return found
+
+
+@pytest.fixture
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Return whether to do also what takes an hour."""
+    return bool(request.config.getoption("--soak"))
+
+
+@pytest.fixture(scope="session")
+def started(
+    setting: Setting, images: Images, bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[System, Bootstrap]]:
+    """Return both environments, made from nothing, and what was seen when they were; clients call them."""
+    kubernetes = Kubernetes(os.environ)
+    argocd = ArgoCD(setting.argocd, setting.token)
+    pushed = {version: images.build(bundles[version]) for version in _BUNDLES}
+    clone = Clone(tmp_path_factory.mktemp("clone"), setting)
+    clone.begin(pushed["1.0.0"])
+    seen = bootstrap(kubernetes, argocd, clone)
+    system = System(kubernetes, argocd, clone, pushed)
+    system.follow()
+    caller = images.build_file(
+        _CALLER, _CALLER / "Containerfile", "caller", f"--build-context=client={_CLIENT}"
+    )
+    system.clients += start_clients(kubernetes, caller, (STAGING, PROD), tmp_path_factory.mktemp("calls"))
+    yield system, seen
+    system.close()
+
+
+@pytest.fixture
+def system(started: tuple[System, Bootstrap]) -> System:
+    """Return both environments."""
+    return started[0]
+
+
+@pytest.fixture(scope="session")
+def begun(started: tuple[System, Bootstrap]) -> Bootstrap:
+    """Return what was seen when they were made."""
+    return started[1]

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,31 +16,16 @@ from typing import Any
 
 import pytest
 
+from tests import image_builder
 from tests.image_builder import run
 
 _ROOT = Path(__file__).parents[2]
-_CONTEXT = (
-    *("Dockerfile", ".dockerignore", "Makefile", "pyproject.toml"),
-    *("server", "model_bundle", "clients/python/forest"),
-)
 
 
 @pytest.fixture(scope="session")
 def write_context(fraud_bundle: Path) -> Callable[[Path], Path]:
     """Return a function that copies to a folder all that `make image` reads, the fraud bundle too."""
-
-    def write(folder: Path) -> Path:
-        for name in _CONTEXT:
-            source, target = _ROOT / name, folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, target)
-            else:
-                shutil.copy2(source, target)
-        shutil.copytree(fraud_bundle, folder / "models/fraud/1.0.0")
-        return folder
-
-    return write
+    return lambda folder: image_builder.write_context(folder, fraud_bundle)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,33 @@
+"""metrics-server: what pods use, for autoscalers."""
+
+from tests.cluster.node import kubeconfig
+from tests.cluster.node.binaries import binary
+from tests.cluster.node.part import Part
+from tests.cluster.node.place import KEYS, KUBECONFIG, ROOT
+from tests.cluster.node.probe import holds
+
+
+def part() -> Part:
+    """Return metrics-server. The API server finds it by `manifests/metrics.yaml`."""
+    config = ROOT / "metrics.kubeconfig"
+    kubeconfig.write("admin", config)
+    return Part(
+        "metrics-server",
+        (
+            binary("metrics-server"),
+            f"--kubeconfig={config}",
+            f"--authentication-kubeconfig={config}",
+            f"--authorization-kubeconfig={config}",
+            "--secure-port=4443",
+            f"--tls-cert-file={KEYS / 'node.crt'}",
+            f"--tls-private-key-file={KEYS / 'node.key'}",
+            f"--kubelet-certificate-authority={KEYS / 'ca.crt'}",
+            "--kubelet-preferred-address-types=InternalIP",
+            "--metric-resolution=10s",
+            "--kubelet-request-timeout=5s",
+        ),
+        lambda: (
+            holds(str(binary("kubectl")), "get", "--raw=/apis/metrics.k8s.io/v1beta1", "--request-timeout=5s")
+            and KUBECONFIG.exists()
+        ),
+    )

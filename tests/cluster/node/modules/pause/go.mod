@@ -1,0 +1,3 @@
+module forest-serving/pause
+
+go 1.24.0

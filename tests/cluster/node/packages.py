@@ -1,0 +1,41 @@
+"""What the node needs of the machine."""
+
+import os
+import shutil
+
+from tests.cluster.node.error import NodeError
+
+_TOOLS = {
+    "go": "Go 1.24 or newer: https://go.dev/dl",
+    "git": "git",
+    "openssl": "openssl",
+    "buildah": "buildah",
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "runc": "runc",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+    "redis-server": "redis-server",
+    "nft": "nftables",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "mmdebstrap": "mmdebstrap",
+}
+
+
+def absent() -> str:
+    """Return what keeps the node from being made here, as one sentence; empty if nothing does."""
+    if os.geteuid() != 0:
+        return "a node is made by root"
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    if missing := [tool for tool in _TOOLS if not shutil.which(tool, path=path)]:
+        wanted = sorted({_TOOLS[tool] for tool in missing})
+        return f"not here: {', '.join(missing)}. Install (names of Debian's packages): {' '.join(wanted)}"
+    return ""
+
+
+def required() -> None:
+    """Raise `NodeError` if something is absent."""
+    if reason := absent():
+        raise NodeError(reason)

@@ -1,0 +1,258 @@
+"""The whole: a cluster, Argo CD, a clone of what it syncs, and what every change of it brought about."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tests.cluster.accounting import Said, said
+
+from gitops.layout import PROD, STAGING
+from gitops.release import Release
+from tests.cluster import accounting
+from tests.cluster.argocd import ArgoCD
+from tests.cluster.clients import Client, ask
+from tests.cluster.clone import MODEL, Clone
+from tests.cluster.images import Pushed
+from tests.cluster.kubernetes import Kubernetes, Object, until
+from tests.cluster.pods import Pod, Pods
+
+_LEAST = {STAGING: 2, PROD: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A commit, and when it had which effect: seconds since 1970.
+
+    Attributes
+    ----------
+    kind : str
+        release, promotion, rollback or revert.
+    pushed, noticed, asked, synced : float
+        When the commit was pushed, when Argo CD knew it, when Sync was pressed (staging's never is), when Argo CD had
+        applied it.
+    first, all : float
+        When the first new pod took calls, and when only new pods did.
+    """
+
+    kind: str
+    environment: str
+    commit: str
+    before: Release
+    after: Release
+    pushed: float
+    noticed: float
+    asked: float | None
+    synced: float
+    first: float
+    all: float
+
+
+@dataclass
+class System:
+    """What the tests act on. Both environments run `MODEL`, and nothing else."""
+
+    kubernetes: Kubernetes
+    argocd: ArgoCD
+    clone: Clone
+    images: Mapping[str, Pushed]
+    clients: list[Client] = field(default_factory=list)
+    pods: dict[str, Pods] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    # What was said to run, by commits and by hands, in its order: environment, release, when.
+    statements: list[tuple[str, Release, float]] = field(default_factory=list)
+    # When a process was killed in prod that served: begin and end.
+    crashes: list[tuple[float, float]] = field(default_factory=list)
+
+    def follow(self) -> None:
+        """Follow the pods of both environments."""
+        for environment in (STAGING, PROD):
+            self.say(environment, self.clone.held(environment))
+            self.pods[environment] = Pods(
+                self.kubernetes, namespace(environment), f"app.kubernetes.io/instance={MODEL}"
+            )
+
+    def release(self, version: str) -> Change:
+        """Release a version to staging, and return when it serves."""
+        return self.change("release", STAGING, lambda: self.clone.release(self.images[version]))
+
+    def promote(self) -> Change:
+        """Promote what staging holds, press Sync, and return when it serves."""
+
+        def act() -> str:
+            self.clone.gitops("promote", MODEL)
+            return self.clone.head()
+
+        return self.change("promotion", PROD, act)
+
+    def rollback(self, environment: str, *arguments: str) -> Change:
+        """Roll back by ``forest-gitops``, press Sync in prod, and return when the old release serves."""
+
+        def act() -> str:
+            self.clone.gitops("rollback", MODEL, f"--env={environment}", *arguments)
+            return self.clone.head()
+
+        return self.change("rollback", environment, act)
+
+    def revert(self, environment: str, commit: str) -> Change:
+        """Revert a commit by plain git, press Sync in prod, and return when the old release serves."""
+
+        def act() -> str:
+            self.clone.git("pull", "--quiet", "--rebase")
+            self.clone.git("revert", "--no-edit", commit)
+            self.clone.git("push", "--quiet")
+            return self.clone.head()
+
+        return self.change("revert", environment, act)
+
+    def bring(self, environment: str, version: str) -> None:
+        """See to it that an environment runs a version, by whichever commit that takes."""
+        if self.clone.held(environment).version == version:
+            return
+        done = self.clone.try_gitops(
+            "rollback", MODEL, f"--env={environment}", f"--to={version}", "--no-push"
+        )
+        if done.returncode == 0:
+            self.clone.git("reset", "--quiet", "--hard", "@{upstream}")
+            self.rollback(environment, f"--to={version}")
+        elif environment == STAGING:
+            self.release(version)
+        else:
+            self.bring(STAGING, version)
+            self.promote()
+
+    def change(self, kind: str, environment: str, act: Callable[[], str]) -> Change:
+        """Push a commit by `act`, follow it until only new pods serve, and note when what came about."""
+        before, begun = self.clone.held(environment), time.time()
+        commit = act()
+        pushed = time.time()
+        after = self.clone.held(environment)
+        self.say(environment, after, begun)
+        name = application(environment)
+        self.noticed(environment, commit)
+        noticed = time.time()
+        asked = None
+        if environment == PROD:
+            self.argocd.sync(name)
+            asked = time.time()
+        self.synced(environment, commit)
+        synced = time.time()
+        pods = self.pods[environment]
+
+        def new(pod: Pod) -> bool:
+            return pod.image == after.reference
+
+        first = pods.wait(
+            f"the first pod of {after.tag}", lambda all_: any(pod.serving and new(pod) for pod in all_)
+        )
+
+        def turned(all_: list[Pod]) -> bool:
+            serving = [pod for pod in all_ if pod.serving]
+            return len(serving) >= _LEAST[environment] and all(map(new, serving))
+
+        whole = pods.wait(f"only pods of {after.tag}", turned)
+        self.argocd.wait(name, revision=commit)
+        change = Change(
+            kind, environment, commit, before, after, pushed, noticed, asked, synced, first, whole
+        )
+        self.changes.append(change)
+        return change
+
+    def settle(self, environment: str) -> None:
+        """Return when the pods that ended are gone: so many more would not fit on a small node."""
+        self.pods[environment].wait(
+            "pods that end are gone", lambda pods: not any(pod.ending and not pod.gone for pod in pods)
+        )
+
+    def say(self, environment: str, release: Release, when: float | None = None) -> None:
+        """Note that from now on an environment may answer by a release: Git says so, or a hand did it."""
+        self.statements.append((environment, release, time.time() if when is None else when))
+
+    def right(self, environment: str) -> list[Said]:
+        """Return when which release was right to answer: until the last pod was gone that a later one replaced."""
+        said_ = [(release, when) for where, release, when in self.statements if where == environment]
+        pods = self.pods[environment].all()
+        changes = []
+        for place, (release, when) in enumerate(said_):
+            ended = said_[place + 1][1] if place + 1 < len(said_) else math.inf
+            others = [
+                pod.gone or math.inf
+                for pod in pods
+                if pod.image != release.reference and pod.made < ended and (pod.gone or math.inf) > when
+            ]
+            gone = max(others, default=when)
+            changes.append(accounting.Change(_answer(release), when, gone if gone < ended else None))
+        return said(changes[0].release, changes)
+
+    def noticed(self, environment: str, commit: str) -> None:
+        """Tell Argo CD that there is something new, as a webhook would, and return when it knows the commit."""
+        name = application(environment)
+        self.argocd.application(name, refresh="normal")
+        until(
+            f"{name} knows {commit[:12]}",
+            lambda: self.argocd.application(name)["status"]["sync"].get("revision") == commit,
+            pause=0.1,
+        )
+
+    def synced(self, environment: str, commit: str, seconds: float = 60) -> Object:
+        """Return the sync operation that has applied a commit."""
+        name = application(environment)
+
+        def done() -> Object | None:
+            state: Object = self.argocd.application(name)["status"].get("operationState", {})
+            revision = state.get("syncResult", {}).get("revision")
+            return state if (state.get("phase"), revision) == ("Succeeded", commit) else None
+
+        return until(f"{name} has applied {commit[:12]}", done, seconds, pause=0.1)
+
+    def ask(self, environment: str) -> tuple[str, str]:
+        """Return the version and the bundle's digest that answer a call through the Service, from a client's pod."""
+        client = next(client for client in self.clients if client.environment == environment)
+        return ask(client, f"{MODEL}-forest.{namespace(environment)}:50051")
+
+    def replica_sets(self, environment: str) -> set[tuple[str, str]]:
+        """Return the name, which ends with its template's hash, and the UID of every ReplicaSet."""
+        found = self.kubernetes.find(
+            "replicasets", namespace(environment), f"app.kubernetes.io/instance={MODEL}"
+        )
+        return {(entry["metadata"]["name"], entry["metadata"]["uid"]) for entry in found}
+
+    def replica_set(self, environment: str) -> tuple[str, str]:
+        """Return the name and the UID of the ReplicaSet whose pods serve."""
+        [template] = {pod.template for pod in self.pods[environment].serving()}
+        [found] = [entry for entry in self.replica_sets(environment) if entry[0].endswith(f"-{template}")]
+        return found
+
+    def settings(self, environment: str) -> tuple[str, str]:
+        """Return the name and the UID of the ConfigMap that the Deployment names."""
+        where = namespace(environment)
+        deployment = self.kubernetes.get("deployment", f"{MODEL}-forest", where)
+        [container] = deployment["spec"]["template"]["spec"]["containers"]
+        name = container["envFrom"][0]["configMapRef"]["name"]
+        return name, self.kubernetes.get("configmap", name, where)["metadata"]["uid"]
+
+    def image(self, where: str) -> str:
+        """Return the image that the Deployment of a namespace names."""
+        deployment = self.kubernetes.get("deployment", f"{MODEL}-forest", where)
+        return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+
+    def close(self) -> None:
+        """Stop following."""
+        for client in self.clients:
+            client.close()
+        for pods in self.pods.values():
+            pods.close()
+
+
+def _answer(release: Release) -> accounting.Release:
+    return accounting.Release(release.version, release.bundle)
+
+
+def namespace(environment: str) -> str:
+    """Return the namespace of an environment."""
+    return f"forest-{environment}"
+
+
+def application(environment: str) -> str:
+    """Return the Application of the model in an environment."""
+    return f"{environment}-{MODEL}"
