@@ -11,7 +11,8 @@ from typing import NamedTuple
 from tests.cluster.caller.call_log import Call, End, LogError, read
 
 
-class Release(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Release:
     """A bundle's version and digest, as an answer names them."""
 
     version: str

@@ -13,7 +13,7 @@ OLD, NEW, BAD = (Release(version, f"sha256:{version}") for version in ("1.0.0", 
 
 
 def _call(number: int, sent: float, release: Release = OLD, seconds: float = 0.01) -> Call:
-    return Call(number, sent, seconds, "OK", *release)
+    return Call(number, sent, seconds, "OK", release.version, release.digest)
 
 
 def _failure(number: int, sent: float, status: str = "UNAVAILABLE") -> Call:
@@ -33,7 +33,7 @@ def test_what_a_caller_writes_is_what_is_read() -> None:
         begin,
         Call(2, 1760000000.5, 0.25, "UNAVAILABLE", details=details),
         Call(3, 1760000000.75, 0.25, "WRONG_ANSWER", details=""),
-        Call(1, 1760000000.25, 1.25, "OK", *OLD),
+        Call(1, 1760000000.25, 1.25, "OK", "1.0.0", "sha256:0"),
         End(1760000002.5, 3),
     ]
     lines = [str(entry) for entry in entries]
