@@ -1,10 +1,15 @@
 import json
+import shutil
+import signal
+import time
 
 import grpc
 import pytest
 from forest.v1 import model_service_pb2, prediction_service_pb2
 from forest.v1.model_service_pb2 import GetModelRequest
 from forest.v1.model_service_pb2_grpc import ModelServiceStub
+from forest.v1.prediction_service_pb2 import PredictRequest, Vector
+from forest.v1.prediction_service_pb2_grpc import PredictionServiceStub
 from forest_client.channel import LONGEST_CALL, SERVICE_CONFIG, open_channel
 
 
@@ -43,3 +48,34 @@ def test_a_proxy_of_the_environment_is_not_used(server, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://localhost:1")
     with open_channel(server.target) as channel:
         ModelServiceStub(channel).GetModel(GetModelRequest(model="fraud"))
+
+
+@pytest.fixture
+def pair(start_server, fraud_bundle, tmp_path):
+    """Return two servers, which can be told apart by the version that answers."""
+    servers = []
+    for version in ("1.0.0", "1.1.0"):
+        folder = tmp_path / version / "fraud" / version
+        shutil.copytree(fraud_bundle, folder)
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"version": version}))
+        servers.append(start_server(folder.parents[1], "--host", "127.0.0.1"))
+    return servers
+
+
+@pytest.mark.parametrize("retries", [True, False])
+def test_calls_on_a_server_that_is_killed_are_made_again_or_fail(pair, retries):
+    target = "ipv4:" + ",".join(server.target.replace("localhost", "127.0.0.1") for server in pair)
+    request = PredictRequest(model="fraud", vector=Vector(values=[0.0] * 30))
+    with open_channel(target, retries=retries) as channel:
+        predict = PredictionServiceStub(channel).Predict
+        versions = set()
+        while len(versions) < 2:
+            versions.add(predict(request, timeout=10).version)
+        # It stands still, so that its share of the calls is in flight when it is killed.
+        pair[0].process.send_signal(signal.SIGSTOP)
+        calls = [predict.future(request, timeout=20) for _ in range(10)]
+        time.sleep(0.2)
+        pair[0].process.send_signal(signal.SIGKILL)
+        codes = {call.code() for call in calls}
+    assert codes == {grpc.StatusCode.OK} | (set() if retries else {grpc.StatusCode.UNAVAILABLE})

@@ -30,7 +30,7 @@ class ArgoCD:
             With what Argo CD said.
         """
         request = urllib.request.Request(
-            f"{self._address}/api/v1/{path}",
+            f"{self._address}/api/{path}",
             None if body is None else json.dumps(body).encode(),
             {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
             method=method,
@@ -43,12 +43,14 @@ class ArgoCD:
 
     def application(self, name: str, refresh: str = "") -> Object:
         """Return an Application; with `refresh`, after Git was looked at."""
-        found: Object = self.ask("GET", f"applications/{name}" + (f"?refresh={refresh}" if refresh else ""))
+        found: Object = self.ask(
+            "GET", f"v1/applications/{name}" + (f"?refresh={refresh}" if refresh else "")
+        )
         return found
 
     def exists(self, name: str) -> bool:
         """Return whether there is an Application of that name."""
-        listed = self.ask("GET", "applications?fields=items.metadata.name")["items"] or []
+        listed = self.ask("GET", "v1/applications?fields=items.metadata.name")["items"] or []
         return name in [item["metadata"]["name"] for item in listed]
 
     def state(self, name: str) -> tuple[str, str]:
@@ -58,11 +60,11 @@ class ArgoCD:
 
     def sync(self, name: str) -> None:
         """Press Sync."""
-        self.ask("POST", f"applications/{name}/sync", {})
+        self.ask("POST", f"v1/applications/{name}/sync", {})
 
     def rollback(self, name: str, identity: int) -> None:
         """Press Rollback on an entry of the history."""
-        self.ask("POST", f"applications/{name}/rollback", {"name": name, "id": identity})
+        self.ask("POST", f"v1/applications/{name}/rollback", {"name": name, "id": identity})
 
     def wait(
         self,

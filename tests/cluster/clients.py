@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from tests.cluster.accounting import Log, read_log
 
+from tests.cluster.accounting import Log, read_log
 from tests.cluster.caller.manifest import pod
 from tests.cluster.kubernetes import Kubernetes, until
 

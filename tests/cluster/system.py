@@ -1,11 +1,11 @@
 """The whole: a cluster, Argo CD, a clone of what it syncs, and what every change of it brought about."""
 
+import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-
-from tests.cluster.accounting import Said, said
+from dataclasses import dataclass, field, replace
 
 from gitops.layout import PROD, STAGING
 from gitops.release import Release
@@ -13,6 +13,7 @@ from tests.cluster import accounting
 from tests.cluster.argocd import ArgoCD
 from tests.cluster.clients import Client, ask
 from tests.cluster.clone import MODEL, Clone
+from tests.cluster.cycles import Caller, Cycle, Run
 from tests.cluster.images import Pushed
 from tests.cluster.kubernetes import Kubernetes, Object, until
 from tests.cluster.pods import Pod, Pods
@@ -59,15 +60,16 @@ class System:
     clients: list[Client] = field(default_factory=list)
     pods: dict[str, Pods] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
-    # What was said to run, by commits and by hands, in its order: environment, release, when.
-    statements: list[tuple[str, Release, float]] = field(default_factory=list)
+    # What was said to run, by commits and by hands, in its order.
+    cycles: list[Cycle] = field(default_factory=list)
+    _images: dict[accounting.Release, str] = field(default_factory=dict)
     # When a process was killed in prod that served: begin and end.
     crashes: list[tuple[float, float]] = field(default_factory=list)
 
     def follow(self) -> None:
         """Follow the pods of both environments."""
         for environment in (STAGING, PROD):
-            self.say(environment, self.clone.held(environment))
+            self.say(environment, self.clone.held(environment), "begin")
             self.pods[environment] = Pods(
                 self.kubernetes, namespace(environment), f"app.kubernetes.io/instance={MODEL}"
             )
@@ -127,7 +129,7 @@ class System:
         commit = act()
         pushed = time.time()
         after = self.clone.held(environment)
-        self.say(environment, after, begun)
+        place = self.say(environment, after, kind, begun)
         name = application(environment)
         self.noticed(environment, commit)
         noticed = time.time()
@@ -156,6 +158,9 @@ class System:
             kind, environment, commit, before, after, pushed, noticed, asked, synced, first, whole
         )
         self.changes.append(change)
+        self.cycles[place] = replace(
+            self.cycles[place], pushed=pushed, noticed=noticed, synced=synced, first_ready=first, served=whole
+        )
         return change
 
     def settle(self, environment: str) -> None:
@@ -164,25 +169,47 @@ class System:
             "pods that end are gone", lambda pods: not any(pod.ending and not pod.gone for pod in pods)
         )
 
-    def say(self, environment: str, release: Release, when: float | None = None) -> None:
-        """Note that from now on an environment may answer by a release: Git says so, or a hand did it."""
-        self.statements.append((environment, release, time.time() if when is None else when))
+    def say(
+        self, environment: str, release: Release, kind: str = "by hand", when: float | None = None
+    ) -> int:
+        """Note that from now on an environment may answer by a release; return the note's place in `cycles`."""
+        answer = accounting.Release(release.version, release.bundle)
+        self._images[answer] = release.reference
+        self.cycles.append(Cycle(kind, environment, answer, time.time() if when is None else when))
+        return len(self.cycles) - 1
 
-    def right(self, environment: str) -> list[Said]:
-        """Return when which release was right to answer: until the last pod was gone that a later one replaced."""
-        said_ = [(release, when) for where, release, when in self.statements if where == environment]
-        pods = self.pods[environment].all()
-        changes = []
-        for place, (release, when) in enumerate(said_):
-            ended = said_[place + 1][1] if place + 1 < len(said_) else math.inf
+    def run(self) -> Run:
+        """Return what was done so far, with when the last pod was gone that each release replaced."""
+        ended: dict[str, float] = {}
+        cycles: list[Cycle] = []
+        for cycle in reversed(self.cycles):
             others = [
                 pod.gone or math.inf
-                for pod in pods
-                if pod.image != release.reference and pod.made < ended and (pod.gone or math.inf) > when
+                for pod in self.pods[cycle.environment].all()
+                if pod.image != self._images[cycle.release]
+                and pod.made < ended.get(cycle.environment, math.inf)
+                and (pod.gone or math.inf) > cycle.pushed
             ]
-            gone = max(others, default=when)
-            changes.append(accounting.Change(_answer(release), when, gone if gone < ended else None))
-        return said(changes[0].release, changes)
+            gone = max(others, default=cycle.pushed)
+            in_time = gone < ended.get(cycle.environment, math.inf)
+            cycles.insert(0, replace(cycle, gone=gone) if in_time else cycle)
+            ended[cycle.environment] = cycle.pushed
+        callers = {
+            client.environment: Caller(client.log.name, _first(cycles, client.environment))
+            for client in self.clients
+            if not client.retries
+        }
+        return Run(self._machine(), callers, cycles)
+
+    def _machine(self) -> str:
+        version = json.loads(self.kubernetes.run("version", "--output=json"))["serverVersion"]["gitVersion"]
+        argocd = self.argocd.ask("GET", "version")["Version"].partition("+")[0]
+        names = (
+            f"{os.cpu_count()} cores",
+            f"Kubernetes {version.strip('v')}",
+            f"Argo CD {argocd.strip('v')}",
+        )
+        return ", ".join(names)
 
     def noticed(self, environment: str, commit: str) -> None:
         """Tell Argo CD that there is something new, as a webhook would, and return when it knows the commit."""
@@ -244,8 +271,8 @@ class System:
             pods.close()
 
 
-def _answer(release: Release) -> accounting.Release:
-    return accounting.Release(release.version, release.bundle)
+def _first(cycles: list[Cycle], environment: str) -> accounting.Release:
+    return next(cycle.release for cycle in cycles if cycle.environment == environment)
 
 
 def namespace(environment: str) -> str:

@@ -99,7 +99,7 @@ def test_the_project_refuses_a_cluster_role(system: System) -> None:
     system.clone.commit("Try a ClusterRole")
     try:
         url = system.argocd.application("forest")["spec"]["source"]["repoURL"]
-        system.argocd.ask("POST", "applications", _application(url, _TRIAL))
+        system.argocd.ask("POST", "v1/applications", _application(url, _TRIAL))
         system.argocd.sync("trial")
 
         def failed() -> str:
@@ -111,7 +111,7 @@ def test_the_project_refuses_a_cluster_role(system: System) -> None:
         assert "is not permitted in project" in until("the sync of a ClusterRole fails", failed)
         assert not system.kubernetes.run("get", "clusterrole", "forest-trial", "--ignore-not-found")
     finally:
-        system.argocd.ask("DELETE", "applications/trial?cascade=false")
+        system.argocd.ask("DELETE", "v1/applications/trial?cascade=false")
         for file in (*folder.iterdir(), folder):
             file.rmdir() if file == folder else file.unlink()
         system.clone.commit("Remove the ClusterRole")
@@ -119,7 +119,7 @@ def test_the_project_refuses_a_cluster_role(system: System) -> None:
 
 def test_the_project_refuses_a_foreign_repository(system: System, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="not permitted in project"):
-        system.argocd.ask("POST", "applications", _application(f"file://{tmp_path}", _TRIAL))
+        system.argocd.ask("POST", "v1/applications", _application(f"file://{tmp_path}", _TRIAL))
 
 
 def test_the_project_refuses_another_namespace(system: System) -> None:
@@ -127,7 +127,7 @@ def test_the_project_refuses_another_namespace(system: System) -> None:
     application = _application(url, f"kustomize/overlays/{STAGING}/{MODEL}")
     application["spec"]["destination"]["namespace"] = namespace(PROD)
     with pytest.raises(RefusedError, match="do not match any of the allowed destinations"):
-        system.argocd.ask("POST", "applications", application)
+        system.argocd.ask("POST", "v1/applications", application)
 
 
 def _application(url: str, path: str) -> Object:

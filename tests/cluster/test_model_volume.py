@@ -45,7 +45,7 @@ def volume(system: System) -> Iterator[None]:
         "wait", "--for=condition=Ready", "pod/writer", f"--namespace={where}", "--timeout=60s"
     )
     yield
-    system.argocd.ask("DELETE", f"applications/{STAGING}-{_NAME}?cascade=true")
+    system.argocd.ask("DELETE", f"v1/applications/{STAGING}-{_NAME}?cascade=true")
     system.kubernetes.run("delete", "pod", "writer", f"--namespace={where}", "--wait=true")
 
 
