@@ -104,14 +104,9 @@ class Pods:
                 "get", "pods", f"--namespace={self.namespace}", f"--selector={self.selector}",
                 "--watch", "--output-watch-events", "--output=json",
             )  # fmt: skip
-            decoder, text = json.JSONDecoder(), ""
             assert self._process.stdout is not None
             for line in self._process.stdout:
-                text += line
-                if line.rstrip() != "}":
-                    continue
-                event, _ = decoder.raw_decode(text)
-                text = ""
+                event = json.loads(line)
                 self._take(event["type"], event["object"])
             self._process.wait()
             if not self._closed:

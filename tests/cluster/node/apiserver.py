@@ -25,6 +25,7 @@ def part() -> Part:
             f"--kubelet-client-certificate={KEYS / 'apiserver-kubelet.crt'}",
             f"--kubelet-client-key={KEYS / 'apiserver-kubelet.key'}",
             f"--kubelet-certificate-authority={KEYS / 'ca.crt'}",
+            "--kubelet-preferred-address-types=InternalIP",
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
             f"--service-account-key-file={KEYS / 'service-accounts.pub'}",
             f"--service-account-signing-key-file={KEYS / 'service-accounts.key'}",

@@ -13,7 +13,9 @@ def part() -> Part:
     kubeconfig.write("admin", config)
     (ROOT / "Corefile").write_text(
         f".:53 {{\n    bind {NODE}\n    ready {NODE}:8181\n    errors\n"
-        f"    kubernetes cluster.local {{\n        kubeconfig {config}\n        ttl 1\n    }}\n}}\n"
+        f"    kubernetes cluster.local {{\n        kubeconfig {config}\n        ttl 1\n    }}\n"
+        # Nobody else is asked.
+        "    template ANY ANY . {\n        rcode NXDOMAIN\n    }\n}\n"
     )
     return Part(
         "coredns",
