@@ -1,6 +1,7 @@
 """A promotion: staging's release file, copied to prod byte for byte."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from gitops import history
@@ -11,23 +12,37 @@ from gitops.release import Release
 from gitops.rendering import diff, render
 from gitops.repository import Repository
 
+Approval = Callable[[Release, str], None]
 
-def promote(repository: Repository, destination: Destination, model: str) -> tuple[Release, Published | None]:
-    """Commit staging's release to prod. None if prod holds it already."""
+
+def promote(
+    repository: Repository, destination: Destination, model: str, approval: Approval, remark: str = ""
+) -> tuple[Release, Published | None]:
+    """Commit staging's release to prod. None if prod holds it already.
+
+    Parameters
+    ----------
+    approval : callable
+        Given the release and a commit that holds it, it raises `GitopsError` if it must not be promoted.
+    remark : str
+        What the commit's message says besides.
+    """
     start = base(repository, destination)
     path = release_file(PROD, model)
     data, release = _candidate(repository, start, model, destination)
     if repository.read(start, path) == data:
         return release, None
+    approval(release, start)
 
-    change = writing(path, data, f"Promote {model} {release.tag} to {PROD}", release.pins)
+    body = f"{release.pins}\n\n{remark}".rstrip("\n")
+    change = writing(path, data, f"Promote {model} {release.tag} to {PROD}", body)
     return release, publish(
         repository, destination, start, path=path, change=change, also_read=[release_file(STAGING, model)]
     )
 
 
-def preview(repository: Repository, destination: Destination, model: str) -> tuple[Release, str]:
-    """Return what a promotion would bring, and the diff of prod's rendered manifests."""
+def preview(repository: Repository, destination: Destination, model: str) -> tuple[Release, str, str]:
+    """Return what a promotion would bring, a commit that holds it, and the diff of prod's manifests."""
     start = base(repository, destination)
     data, release = _candidate(repository, start, model, destination)
     with tempfile.TemporaryDirectory(prefix="forest-gitops-") as folder:
@@ -38,7 +53,7 @@ def preview(repository: Repository, destination: Destination, model: str) -> tup
         before = render(tree, target) if file.exists() else ""
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(data)
-        return release, diff(before, render(tree, target), str(target))
+        return release, start, diff(before, render(tree, target), str(target))
 
 
 def taken_back(repository: Repository, release: Release, model: str, tip: str) -> str | None:
