@@ -34,18 +34,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _new(options: argparse.Namespace, repository: Repository) -> int:
+    from gitops.model import begin  # noqa: PLC0415
+
+    for path in begin(repository.folder, options.model, _described(options)):
+        print(path)
+    _say(["written, and not committed: run `make golden`, look at all of it, and commit it"])
+    return 0
+
+
 def _release(options: argparse.Namespace, repository: Repository) -> int:
     from gitops.delivery import Wanted  # noqa: PLC0415
-    from gitops.shipping import describe, ship  # noqa: PLC0415
+    from gitops.shipping import ship  # noqa: PLC0415
 
-    release = describe(
-        options.model,
-        options.version,
-        image=options.image,
-        digest=options.digest,
-        bundle=options.bundle,
-        server_version=options.server_version or _server_version(),
-    )
+    release = _described(options)
     if options.wait is not None and not options.push:
         raise GitopsError(
             "--wait and --no-push exclude each other: Argo CD never sees what stays in this clone"
@@ -182,6 +184,19 @@ def _destination(options: argparse.Namespace) -> Destination:
     return Destination(options.remote, options.branch, options.push)
 
 
+def _described(options: argparse.Namespace) -> Release:
+    from gitops.shipping import describe  # noqa: PLC0415
+
+    return describe(
+        options.model,
+        options.version,
+        image=options.image,
+        digest=options.digest,
+        bundle=options.bundle,
+        server_version=options.server_version or _server_version(),
+    )
+
+
 def _server_version() -> str:
     try:
         return version("forest-serving")
@@ -214,8 +229,10 @@ def _parser() -> argparse.ArgumentParser:
         "--remote", default="origin", metavar="NAME", help="the remote that environments follow (origin)"
     )
 
-    writes = argparse.ArgumentParser(add_help=False, parents=[remote])
-    writes.add_argument("model", metavar="MODEL", help="the model, as fraud")
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument("model", metavar="MODEL", help="the model, as fraud")
+
+    writes = argparse.ArgumentParser(add_help=False, parents=[model, remote])
     writes.add_argument(
         "--push", action=argparse.BooleanOptionalAction, default=True,
         help="push the commit to the remote's branch (default), or leave it in this clone",
@@ -237,15 +254,22 @@ def _parser() -> argparse.ArgumentParser:
         help="wait until Argo CD says Synced and Healthy, as --wait=5m (10m)",
     )  # fmt: skip
 
-    release = commands.add_parser("release", parents=[writes, waits], help="write staging's release file")
-    release.add_argument("version", metavar="VERSION", help="the bundle's version, X.Y.Z")
-    release.add_argument("--image", required=True, metavar="REPO", help="the image's repository, no tag")
-    release.add_argument("--digest", required=True, metavar="sha256:…", help="the image's digest")
-    release.add_argument(
-        "--bundle", required=True, type=Path, metavar="DIR", help="the bundle, …/MODEL/VERSION"
-    )
-    release.add_argument(
+    pins = argparse.ArgumentParser(add_help=False)
+    pins.add_argument("version", metavar="VERSION", help="the bundle's version, X.Y.Z")
+    pins.add_argument("--image", required=True, metavar="REPO", help="the image's repository, no tag")
+    pins.add_argument("--digest", required=True, metavar="sha256:…", help="the image's digest")
+    pins.add_argument("--bundle", required=True, type=Path, metavar="DIR", help="the bundle, …/MODEL/VERSION")
+    pins.add_argument(
         "--server-version", metavar="X.Y.Z", help="the server's version in the image (the installed one)"
+    )
+
+    new = commands.add_parser(
+        "new", parents=[model, pins], help="write a new model's files, with its first release for staging"
+    )
+    new.set_defaults(run=_new)
+
+    release = commands.add_parser(
+        "release", parents=[writes, pins, waits], help="write staging's release file"
     )
     release.set_defaults(run=_release)
 

@@ -95,6 +95,14 @@ class Repository:
             return None
         return self.output("cat-file", "blob", f"{commit}:{path}")
 
+    def files(self, commit: str, path: PurePosixPath) -> dict[PurePosixPath, bytes]:
+        """Return the files that a commit holds below a folder, by path."""
+        names = self.git("ls-tree", "-r", "-z", "--name-only", commit, "--", f"{path}/").split("\0")
+        return {
+            PurePosixPath(name): self.output("cat-file", "blob", f"{commit}:{name}")
+            for name in filter(None, names)
+        }
+
     def touched(self, commit: str) -> list[str]:
         """Return the files that differ between a commit and its first parent."""
         names = self.git("diff", "--name-only", "--no-renames", "-z", f"{commit}^1", commit)

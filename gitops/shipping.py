@@ -37,16 +37,16 @@ def ship(
     folder = overlay(STAGING, model)
     if repository.read(start, folder / "kustomization.yaml") is None:
         raise GitopsError(
-            f"{model} has no overlay {folder} at {start[:12]}: its people's files "
-            "come first, then its releases"
+            f"{model} has no overlay {folder} at {start[:12]}, which is made by people: `forest-gitops new "
+            f"{model} {release.version} --image {release.image} --digest {release.digest} --bundle …`"
         )
     data = release.to_bytes()
     if repository.read(start, path) == data:
         return start, None
     _must_agree_with_the_past(repository, start, model, release)
 
-    change = writing(path, data, f"Release {model} {release.tag} to {STAGING}", release.pins)
-    published = publish(repository, destination, start, path=path, change=change)
+    change = writing({path: data}, f"Release {model} {release.tag} to {STAGING}", release.pins)
+    published = publish(repository, destination, start, paths=[path], change=change)
     return published.commit, published
 
 
