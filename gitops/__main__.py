@@ -2,14 +2,23 @@
 
 import argparse
 import json
+import os
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gitops.error import GitopsError
 from gitops.layout import PROD, STAGING
 from gitops.publication import Destination
+from gitops.release import Release
 from gitops.repository import Repository
+
+if TYPE_CHECKING:
+    from gitops.argocd import ArgoCD
+    from gitops.delivery import Wanted
+    from gitops.promotion import Approval
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,37 +34,50 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _release(options: argparse.Namespace, repository: Repository) -> int:
-    from gitops.shipping import describe, ship  # noqa: PLC0415
+def _new(options: argparse.Namespace, repository: Repository) -> int:
+    from gitops.model import begin  # noqa: PLC0415
 
-    release = describe(
-        options.model,
-        options.version,
-        image=options.image,
-        digest=options.digest,
-        bundle=options.bundle,
-        server_version=options.server_version or _server_version(),
-    )
-    published = ship(repository, _destination(options), options.model, release)
+    for path in begin(repository.folder, options.model, _described(options)):
+        print(path)
+    _say(["written, and not committed: run `make golden`, look at all of it, and commit it"])
+    return 0
+
+
+def _release(options: argparse.Namespace, repository: Repository) -> int:
+    from gitops.delivery import Wanted  # noqa: PLC0415
+    from gitops.shipping import ship  # noqa: PLC0415
+
+    release = _described(options)
+    if options.wait is not None and not options.push:
+        raise GitopsError(
+            "--wait and --no-push exclude each other: Argo CD never sees what stays in this clone"
+        )
+    argocd = None if options.wait is None else _needed(_argocd(options), "--wait")
+    commit, published = ship(repository, _destination(options), options.model, release)
     if published is None:
-        print(f"{STAGING} holds {options.model} {release.tag} already: nothing to do")
-        return 0
-    print(f"{published.commit[:12]} {STAGING} holds {options.model} {release.tag}")
-    _say(published.notes)
+        print(f"{STAGING} holds {options.model} {release.tag} already: nothing to do", flush=True)
+    else:
+        print(f"{published.commit[:12]} {STAGING} holds {options.model} {release.tag}", flush=True)
+        _say(published.notes)
+    if argocd is not None:
+        _wait(options, argocd, repository, [Wanted(STAGING, options.model, release, commit)])
     return 0
 
 
 def _promote(options: argparse.Namespace, repository: Repository) -> int:
     from gitops import promotion  # noqa: PLC0415
 
+    approval = _soak(options, repository)
     if options.dry_run:
-        release, difference = promotion.preview(repository, _destination(options), options.model)
-        print(
-            difference.rstrip("\n")
-            or f"{PROD} holds {options.model} {release.tag} already: nothing would change"
-        )
+        release, commit, difference = promotion.preview(repository, _destination(options), options.model)
+        if not difference:
+            print(f"{PROD} holds {options.model} {release.tag} already: nothing would change")
+            return 0
+        print(difference.rstrip("\n"), flush=True)
+        approval(release, commit)
         return 0
-    release, published = promotion.promote(repository, _destination(options), options.model)
+    remark = "" if options.without_soak is None else f"Promoted without soak: {options.without_soak}"
+    release, published = promotion.promote(repository, _destination(options), options.model, approval, remark)
     if published is None:
         print(f"{PROD} holds {options.model} {release.tag} already: nothing to do")
         return 0
@@ -64,6 +86,31 @@ def _promote(options: argparse.Namespace, repository: Repository) -> int:
         _say([f"{release.tag} was in {PROD} before, and {by[:12]} took it back: see that its reason is gone"])
     _say(published.notes)
     return 0
+
+
+def _soak(options: argparse.Namespace, repository: Repository) -> "Approval":
+    """Return what asks Argo CD whether staging has had a release long enough, where its address is known."""
+    from gitops import delivery  # noqa: PLC0415
+
+    argocd = None if options.without_soak is not None else _argocd(options)
+    if options.soak is not None:
+        _needed(argocd, "--soak")
+
+    def approve(release: Release, commit: str) -> None:
+        if argocd is None:
+            return
+        commits = delivery.Commits(repository, options.remote)
+        wanted = delivery.Wanted(STAGING, options.model, release, commit)
+        soak = delivery.SOAK if options.soak is None else options.soak
+        try:
+            _say([delivery.soaked(argocd, commits, wanted, soak)])
+        except GitopsError as error:
+            raise GitopsError(
+                f"{error}. Nothing was promoted. Where that cannot be waited for, say why by --without-soak: "
+                "the commit keeps it"
+            ) from error
+
+    return approve
 
 
 def _rollback(options: argparse.Namespace, repository: Repository) -> int:
@@ -81,10 +128,14 @@ def _rollback(options: argparse.Namespace, repository: Repository) -> int:
 def _status(options: argparse.Namespace, repository: Repository) -> int:
     from gitops import status  # noqa: PLC0415
 
-    found = status.rows(repository)
-    print(json.dumps(status.document(found), indent=2) if options.json else status.table(found))
+    argocd = None if options.wait is None else _needed(_argocd(options), "--wait")
+    found = status.rows(repository, options.model, options.env)
+    text = json.dumps(status.document(found), indent=2) if options.json else status.table(found)
+    print(text, flush=True)
     if note := status.behind(repository):
         _say([note])
+    if argocd is not None:
+        _wait(options, argocd, repository, status.wanted(repository, found))
     return 0
 
 
@@ -100,6 +151,30 @@ def _lint(options: argparse.Namespace, repository: Repository) -> int:
     return 1 if report.findings else 0
 
 
+def _wait(
+    options: argparse.Namespace, argocd: "ArgoCD", repository: Repository, wanted: "list[Wanted]"
+) -> None:
+    from gitops import delivery  # noqa: PLC0415
+
+    delivery.wait(
+        argocd, delivery.Commits(repository, options.remote), wanted, options.wait, lambda text: _say([text])
+    )
+
+
+def _argocd(options: argparse.Namespace) -> "ArgoCD | None":
+    """Return the Argo CD whose address is known, by the option or as the argocd command finds it."""
+    from gitops.argocd import ArgoCD  # noqa: PLC0415
+
+    address = options.argocd or os.environ.get("ARGOCD_SERVER")
+    return ArgoCD(address, os.environ.get("ARGOCD_AUTH_TOKEN", "")) if address else None
+
+
+def _needed(argocd: "ArgoCD | None", option: str) -> "ArgoCD":
+    if argocd is None:
+        raise GitopsError(f"{option} needs Argo CD's address: give --argocd ADDRESS, or set ARGOCD_SERVER")
+    return argocd
+
+
 def _say(notes: tuple[str, ...] | list[str]) -> None:
     for note in notes:
         print(f"forest-gitops: {note}", file=sys.stderr)
@@ -109,11 +184,37 @@ def _destination(options: argparse.Namespace) -> Destination:
     return Destination(options.remote, options.branch, options.push)
 
 
+def _described(options: argparse.Namespace) -> Release:
+    from gitops.shipping import describe  # noqa: PLC0415
+
+    return describe(
+        options.model,
+        options.version,
+        image=options.image,
+        digest=options.digest,
+        bundle=options.bundle,
+        server_version=options.server_version or _server_version(),
+    )
+
+
 def _server_version() -> str:
     try:
         return version("forest-serving")
     except PackageNotFoundError as error:
         raise GitopsError("forest-serving is not installed, so give --server-version X.Y.Z") from error
+
+
+def _duration(text: str) -> float:
+    found = re.fullmatch(r"(\d{1,6})([smh])", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a length of time: give 30s, 10m or 2h")
+    return float(int(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]])
+
+
+def _reason(text: str) -> str:
+    if not (reason := " ".join(text.split())):
+        raise argparse.ArgumentTypeError("say why: the commit keeps it")
+    return reason
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,31 +224,65 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    writes = argparse.ArgumentParser(add_help=False)
-    writes.add_argument("model", metavar="MODEL", help="the model, as fraud")
+    remote = argparse.ArgumentParser(add_help=False)
+    remote.add_argument(
+        "--remote", default="origin", metavar="NAME", help="the remote that environments follow (origin)"
+    )
+
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument("model", metavar="MODEL", help="the model, as fraud")
+
+    writes = argparse.ArgumentParser(add_help=False, parents=[model, remote])
     writes.add_argument(
         "--push", action=argparse.BooleanOptionalAction, default=True,
         help="push the commit to the remote's branch (default), or leave it in this clone",
     )  # fmt: skip
-    writes.add_argument("--remote", default="origin", metavar="NAME", help="the remote to push to (origin)")
     writes.add_argument(
         "--branch", metavar="NAME", help="the branch that environments follow (the one checked out)"
     )
 
-    release = commands.add_parser("release", parents=[writes], help="write staging's release file")
-    release.add_argument("version", metavar="VERSION", help="the bundle's version, X.Y.Z")
-    release.add_argument("--image", required=True, metavar="REPO", help="the image's repository, no tag")
-    release.add_argument("--digest", required=True, metavar="sha256:…", help="the image's digest")
-    release.add_argument(
-        "--bundle", required=True, type=Path, metavar="DIR", help="the bundle, …/MODEL/VERSION"
-    )
-    release.add_argument(
+    asks = argparse.ArgumentParser(add_help=False)
+    asks.add_argument(
+        "--argocd", metavar="ADDRESS",
+        help="Argo CD's HOST[:PORT] by https, or http://HOST[:PORT] (ARGOCD_SERVER). Its token is read from "
+        "ARGOCD_AUTH_TOKEN",
+    )  # fmt: skip
+
+    waits = argparse.ArgumentParser(add_help=False, parents=[asks])
+    waits.add_argument(
+        "--wait", nargs="?", type=_duration, const=_duration("10m"), metavar="TIME",
+        help="wait until Argo CD says Synced and Healthy, as --wait=5m (10m)",
+    )  # fmt: skip
+
+    pins = argparse.ArgumentParser(add_help=False)
+    pins.add_argument("version", metavar="VERSION", help="the bundle's version, X.Y.Z")
+    pins.add_argument("--image", required=True, metavar="REPO", help="the image's repository, no tag")
+    pins.add_argument("--digest", required=True, metavar="sha256:…", help="the image's digest")
+    pins.add_argument("--bundle", required=True, type=Path, metavar="DIR", help="the bundle, …/MODEL/VERSION")
+    pins.add_argument(
         "--server-version", metavar="X.Y.Z", help="the server's version in the image (the installed one)"
+    )
+
+    new = commands.add_parser(
+        "new", parents=[model, pins], help="write a new model's files, with its first release for staging"
+    )
+    new.set_defaults(run=_new)
+
+    release = commands.add_parser(
+        "release", parents=[writes, pins, waits], help="write staging's release file"
     )
     release.set_defaults(run=_release)
 
-    promote = commands.add_parser("promote", parents=[writes], help="copy staging's release to prod")
+    promote = commands.add_parser("promote", parents=[writes, asks], help="copy staging's release to prod")
     promote.add_argument("--dry-run", action="store_true", help="show how prod's manifests would change")
+    soak = promote.add_mutually_exclusive_group()
+    soak.add_argument(
+        "--soak", type=_duration, metavar="TIME",
+        help="how long staging must have had it Synced and Healthy, where Argo CD's address is known (10m)",
+    )  # fmt: skip
+    soak.add_argument(
+        "--without-soak", type=_reason, metavar="REASON", help="do not ask Argo CD; the commit says why"
+    )
     promote.set_defaults(run=_promote)
 
     rollback = commands.add_parser("rollback", parents=[writes], help="take the release in force back")
@@ -155,7 +290,11 @@ def _parser() -> argparse.ArgumentParser:
     rollback.add_argument("--to", metavar="VERSION", help="an earlier version or tag, not just one step back")
     rollback.set_defaults(run=_rollback)
 
-    status = commands.add_parser("status", help="tell what HEAD holds, model by environment")
+    status = commands.add_parser(
+        "status", parents=[remote, waits], help="tell what HEAD holds, model by environment"
+    )
+    status.add_argument("model", nargs="?", metavar="MODEL", help="of this model alone")
+    status.add_argument("--env", choices=[STAGING, PROD], help="in this environment alone")
     status.add_argument("--json", action="store_true", help="the same as JSON, nothing shortened")
     status.set_defaults(run=_status)
 

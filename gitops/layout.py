@@ -4,6 +4,8 @@ from pathlib import PurePosixPath
 
 KUSTOMIZE = PurePosixPath("kustomize")
 OVERLAYS = KUSTOMIZE / "overlays"
+# As an overlay's own file calls the folder of environments.
+ENVS = "../../../envs"
 STAGING = "staging"
 PROD = "prod"
 
@@ -11,6 +13,11 @@ PROD = "prod"
 def overlay(environment: str, model: str) -> PurePosixPath:
     """Return the folder of one model in one environment."""
     return OVERLAYS / environment / model
+
+
+def environment_file(environment: str) -> PurePosixPath:
+    """Return the file that lists what makes a whole environment."""
+    return OVERLAYS / environment / "kustomization.yaml"
 
 
 def release_file(environment: str, model: str) -> PurePosixPath:

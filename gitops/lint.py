@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from gitops.error import GitopsError
 from gitops.repository import GitError, Repository
 from gitops.rules import (
     autoscaling,
+    availability,
     bundles,
     images,
     life,
     network,
     purity,
+    references,
     releases,
+    schema,
     security,
     selectors,
     settings,
@@ -36,10 +40,14 @@ OVERLAY_RULES: tuple[Callable[[Overlay], Iterator[str]], ...] = (
     life.hook_without_a_shell,
     life.probes_numeric,
     life.rollout_ends,
+    availability.budget_lets_nodes_drain,
+    availability.pods_spread_by_release,
+    references.references_found,
     network.peers_not_rewritten,
     security.pod_restricted,
     security.service_links_off,
     security.token_not_mounted,
+    security.secrets_by_reference,
     purity.nothing_of_the_moment,
 )
 TREE_RULES: tuple[Callable[[Tree], Iterator[str]], ...] = (
@@ -49,7 +57,9 @@ TREE_RULES: tuple[Callable[[Tree], Iterator[str]], ...] = (
     releases.environment_whole,
     selectors.selector_unchanged,
     security.namespace_restricted,
+    schema.schema_valid,
     purity.nothing_remote,
+    purity.nothing_of_the_machine,
     purity.nothing_outside_git,
 )
 RULES = len(OVERLAY_RULES) + len(TREE_RULES)
@@ -89,9 +99,10 @@ def lint(repository: Repository, against: str | None) -> Report:
         found = [Finding("builds", error) for _, error in tree.failures]
         for rule in OVERLAY_RULES:
             for overlay in tree.overlays:
-                found += [Finding(_name(rule), f"{overlay.folder}: {message}") for message in rule(overlay)]
+                told = _told(rule, overlay)
+                found += [Finding(_name(rule), f"{overlay.folder}: {message}") for message in told]
         for check in TREE_RULES:
-            found += [Finding(_name(check), message) for message in check(tree)]
+            found += [Finding(_name(check), message) for message in _told(check, tree)]
         return Report(len(tree.folders), tuple(found), tuple(notes))
 
 
@@ -105,6 +116,14 @@ def _merge_base(repository: Repository, against: str | None) -> str | None:
                     f"--against {against}: this clone has no commit in common with it ({error}): fetch it"
                 ) from error
     return None
+
+
+def _told(rule: Callable[[Any], Iterator[str]], subject: Overlay | Tree) -> list[str]:
+    try:
+        return list(rule(subject))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # schema_valid says where; but what could not be judged does not pass.
+        return [f"an object is not formed as its kind is ({error!r}): mend what the other rules tell first"]
 
 
 def _name(rule: Callable[..., Iterator[str]]) -> str:

@@ -1,44 +1,64 @@
 """A promotion: staging's release file, copied to prod byte for byte."""
 
 import tempfile
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 
 from gitops import history
 from gitops.error import GitopsError
-from gitops.layout import KUSTOMIZE, PROD, STAGING, overlay, release_file
+from gitops.layout import KUSTOMIZE, OVERLAYS, PROD, STAGING, overlay, release_file
+from gitops.model import first_in_prod, write
 from gitops.publication import Destination, Published, base, publish, unmoved, writing
 from gitops.release import Release
 from gitops.rendering import diff, render
 from gitops.repository import Repository
 
+Approval = Callable[[Release, str], None]
 
-def promote(repository: Repository, destination: Destination, model: str) -> tuple[Release, Published | None]:
-    """Commit staging's release to prod. None if prod holds it already."""
+
+def promote(
+    repository: Repository, destination: Destination, model: str, approval: Approval, remark: str = ""
+) -> tuple[Release, Published | None]:
+    """Commit staging's release to prod. None if prod holds it already.
+
+    Parameters
+    ----------
+    approval : callable
+        Given the release and a commit that holds it, it raises `GitopsError` if it must not be promoted.
+    remark : str
+        What the commit's message says besides.
+    """
     start = base(repository, destination)
     path = release_file(PROD, model)
     data, release = _candidate(repository, start, model, destination)
     if repository.read(start, path) == data:
         return release, None
+    approval(release, start)
 
-    change = writing(path, data, f"Promote {model} {release.tag} to {PROD}", release.pins)
+    files = _files(repository, start, model, data)
+    body = f"{release.pins}\n\n{remark}".rstrip("\n")
+    change = writing(files, f"Promote {model} {release.tag} to {PROD}", body)
     return release, publish(
-        repository, destination, start, path=path, change=change, also_read=[release_file(STAGING, model)]
+        repository,
+        destination,
+        start,
+        paths=list(files),
+        change=change,
+        also_read=[release_file(STAGING, model)],
     )
 
 
-def preview(repository: Repository, destination: Destination, model: str) -> tuple[Release, str]:
-    """Return what a promotion would bring, and the diff of prod's rendered manifests."""
+def preview(repository: Repository, destination: Destination, model: str) -> tuple[Release, str, str]:
+    """Return what a promotion would bring, a commit that holds it, and the diff of prod's manifests."""
     start = base(repository, destination)
     data, release = _candidate(repository, start, model, destination)
     with tempfile.TemporaryDirectory(prefix="forest-gitops-") as folder:
         tree = Path(folder)
         repository.export(start, KUSTOMIZE, tree)
         target = overlay(PROD, model)
-        file = tree / release_file(PROD, model)
-        before = render(tree, target) if file.exists() else ""
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(data)
-        return release, diff(before, render(tree, target), str(target))
+        before = render(tree, target) if (tree / release_file(PROD, model)).exists() else ""
+        write(tree, _files(repository, start, model, data))
+        return release, start, diff(before, render(tree, target), str(target))
 
 
 def taken_back(repository: Repository, release: Release, model: str, tip: str) -> str | None:
@@ -52,6 +72,13 @@ def taken_back(repository: Repository, release: Release, model: str, tip: str) -
     return changes[held[-1] + 1].commit if held else None
 
 
+def _files(repository: Repository, start: str, model: str, data: bytes) -> dict[PurePosixPath, bytes]:
+    """Return what a promotion writes: prod's release file, and the whole overlay if this is the first."""
+    if repository.read(start, overlay(PROD, model) / "kustomization.yaml") is not None:
+        return {release_file(PROD, model): data}
+    return first_in_prod(repository.files(start, OVERLAYS), model)
+
+
 def _candidate(
     repository: Repository, start: str, model: str, destination: Destination
 ) -> tuple[bytes, Release]:
@@ -61,10 +88,6 @@ def _candidate(
         raise GitopsError(
             f"{STAGING} holds no release of {model} ({staging} is not in {start[:12]}): "
             f"`forest-gitops release {model} …` first"
-        )
-    if repository.read(start, overlay(PROD, model) / "kustomization.yaml") is None:
-        raise GitopsError(
-            f"{model} has no overlay {overlay(PROD, model)} at {start[:12]}: its people's files come first"
         )
     where = f"{destination.remote}'s branch" if destination.push else "HEAD"
     for path in (staging, release_file(PROD, model)):

@@ -2,11 +2,12 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from gitops.error import GitopsError
+from gitops.model import write
 from gitops.repository import GitError, Repository
 
 # Each lost race is another's push that was accepted, so that somebody always gets on.
@@ -39,14 +40,12 @@ def base(repository: Repository, destination: Destination) -> str:
     return _fetch(repository, destination.remote, branch) if destination.push else repository.commit("HEAD")
 
 
-def writing(path: PurePosixPath, data: bytes, subject: str, body: str) -> Callable[[Repository], None]:
-    """Return the change that commits one file with the given bytes, for `publish`."""
+def writing(files: Mapping[PurePosixPath, bytes], subject: str, body: str) -> Callable[[Repository], None]:
+    """Return the change that commits files with the given bytes, for `publish`."""
 
     def change(tree: Repository) -> None:
-        file = tree.folder / path
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(data)
-        tree.git("add", "--force", "--", str(path))
+        write(tree.folder, files)
+        tree.git("add", "--force", "--", *map(str, files))
         tree.git("commit", "--quiet", "-m", subject, "-m", body)
 
     return change
@@ -57,18 +56,20 @@ def publish(
     destination: Destination,
     start: str,
     *,
-    path: PurePosixPath,
+    paths: Sequence[PurePosixPath],
     change: Callable[[Repository], None],
     also_read: Sequence[PurePosixPath] = (),
 ) -> Published:
-    """Commit a change of one file on top of `start`, and push it.
+    """Commit a change on top of `start`, and push it.
 
     Parameters
     ----------
+    paths : sequence of paths
+        What the change may touch, and must: a release file alone, but for a model's first in prod.
     change : callable
         Given a working tree of its own at `start`, it makes one commit.
     also_read : sequence of paths
-        What the change was decided on, besides `path`: if one of them moves before the push, it is given up.
+        What the change was decided on, besides `paths`: if one of them moves before the push, it is given up.
 
     Raises
     ------
@@ -77,16 +78,18 @@ def publish(
     """
     branch = _branch(repository, destination)
     if not destination.push:
-        _must_be_clean(repository, path)
+        for path in paths:
+            _must_be_clean(repository, path)
     with repository.worktree(start) as tree:
         change(tree)
         touched = tree.touched("HEAD")
-        if touched != [str(path)] or tree.commit("HEAD^1") != start:
+        if touched != sorted(map(str, paths)) or tree.commit("HEAD^1") != start:
             raise GitopsError(
-                f"the commit would change {', '.join(touched)}, not {path} alone: look at the commit hooks"
+                f"the commit would change {', '.join(touched)}, not {', '.join(map(str, paths))} alone: look "
+                "at the commit hooks"
             )
         if destination.push:
-            _push(tree, destination.remote, branch, start, (path, *also_read))
+            _push(tree, destination.remote, branch, start, (*paths, *also_read))
         commit = tree.commit("HEAD")
     return Published(commit, _follow(repository, branch, commit, destination))
 

@@ -66,9 +66,20 @@ class Repository:
         """Return the full name of the commit that a revision means."""
         return self.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
 
+    def knows(self, commit: str) -> bool:
+        """Whether a commit, by its full name, is in this clone."""
+        try:
+            self.git("cat-file", "-e", f"{commit}^{{commit}}")
+        except GitError:
+            return False
+        return True
+
     def contains(self, commit: str, other: str) -> bool:
         """Whether a commit is `other`, or was built on it."""
-        return self.git("merge-base", other, commit) == self.commit(other)
+        try:
+            return self.git("merge-base", other, commit) == self.commit(other)
+        except GitError:
+            return False  # they have no commit in common
 
     def branch(self) -> str | None:
         """Return the branch that is checked out, or None."""
@@ -83,6 +94,14 @@ class Repository:
         if not self.git("ls-tree", commit, "--", str(path)):
             return None
         return self.output("cat-file", "blob", f"{commit}:{path}")
+
+    def files(self, commit: str, path: PurePosixPath) -> dict[PurePosixPath, bytes]:
+        """Return the files that a commit holds below a folder, by path."""
+        names = self.git("ls-tree", "-r", "-z", "--name-only", commit, "--", f"{path}/").split("\0")
+        return {
+            PurePosixPath(name): self.output("cat-file", "blob", f"{commit}:{name}")
+            for name in filter(None, names)
+        }
 
     def touched(self, commit: str) -> list[str]:
         """Return the files that differ between a commit and its first parent."""

@@ -88,7 +88,7 @@ def rollback(
             said = f"This brings {path} back as commit {target.last} holds it."
             tree.git("commit", "--quiet", "-m", title, "-m", said, "-m", facts)
 
-    published = publish(repository, destination, start, path=path, change=change)
+    published = publish(repository, destination, start, paths=[path], change=change)
     return RolledBack(taken, back, published, (*notes, *published.notes))
 
 

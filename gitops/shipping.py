@@ -28,23 +28,26 @@ def describe(
     return Release(image, version, server_version, digest, bundle_digest)
 
 
-def ship(repository: Repository, destination: Destination, model: str, release: Release) -> Published | None:
-    """Commit a release to staging. None if staging holds this very release already."""
+def ship(
+    repository: Repository, destination: Destination, model: str, release: Release
+) -> tuple[str, Published | None]:
+    """Commit a release to staging. Return a commit that holds it; and None if that was there already."""
     start = base(repository, destination)
     path = release_file(STAGING, model)
     folder = overlay(STAGING, model)
     if repository.read(start, folder / "kustomization.yaml") is None:
         raise GitopsError(
-            f"{model} has no overlay {folder} at {start[:12]}: its people's files "
-            "come first, then its releases"
+            f"{model} has no overlay {folder} at {start[:12]}, which is made by people: `forest-gitops new "
+            f"{model} {release.version} --image {release.image} --digest {release.digest} --bundle …`"
         )
     data = release.to_bytes()
     if repository.read(start, path) == data:
-        return None
+        return start, None
     _must_agree_with_the_past(repository, start, model, release)
 
-    change = writing(path, data, f"Release {model} {release.tag} to {STAGING}", release.pins)
-    return publish(repository, destination, start, path=path, change=change)
+    change = writing({path: data}, f"Release {model} {release.tag} to {STAGING}", release.pins)
+    published = publish(repository, destination, start, paths=[path], change=change)
+    return published.commit, published
 
 
 def _must_agree_with_the_past(repository: Repository, start: str, model: str, release: Release) -> None:

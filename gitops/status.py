@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gitops import history
+from gitops.delivery import Wanted
 from gitops.error import GitopsError
 from gitops.layout import OVERLAYS, release_file
 from gitops.release import Release
@@ -26,8 +27,8 @@ class Row:
     commit: str
 
 
-def rows(repository: Repository) -> list[Row]:
-    """Return what HEAD holds, by model, then environment."""
+def rows(repository: Repository, model: str | None = None, environment: str | None = None) -> list[Row]:
+    """Return what HEAD holds, by model, then environment; of one of either, if it is given."""
     tip = repository.commit("HEAD")
     found = []
     for line in repository.git("ls-tree", "-r", "--name-only", tip, "--", str(OVERLAYS)).splitlines():
@@ -39,9 +40,25 @@ def rows(repository: Repository) -> list[Row]:
             f"{OVERLAYS}/*/*/release/kustomization.yaml: HEAD ({tip[:12]}) holds no release at all: is this "
             "the right repository and branch?"
         )
+    chosen = [pair for pair in found if model in (None, pair[0]) and environment in (None, pair[1])]
+    if not chosen:
+        raise GitopsError(
+            f"HEAD ({tip[:12]}) holds no release of {model or 'any model'} in "
+            f"{environment or 'any environment'}: it holds "
+            f"{', '.join(f'{held} in {place}' for held, place in sorted(found))}"
+        )
     return [
-        _row(repository, tip, model, environment)
-        for model, environment in sorted(found, key=lambda pair: (pair[0], pair[1] == "prod", pair[1]))
+        _row(repository, tip, *pair)
+        for pair in sorted(chosen, key=lambda pair: (pair[0], pair[1] == "prod", pair[1]))
+    ]
+
+
+def wanted(repository: Repository, found: Sequence[Row]) -> list[Wanted]:
+    """Return the releases of some rows, as what to wait for."""
+    tip = repository.commit("HEAD")
+    return [
+        Wanted(row.environment, row.model, _release(repository, tip, row.model, row.environment), tip)
+        for row in found
     ]
 
 
@@ -83,10 +100,14 @@ def document(found: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _row(repository: Repository, tip: str, model: str, environment: str) -> Row:
-    path = release_file(environment, model)
-    step = history.steps(repository, tip, path)[-1]
-    release = Release.from_bytes(repository.read(tip, path) or b"", f"{path} at {tip[:12]}")
+    step = history.steps(repository, tip, release_file(environment, model))[-1]
+    release = _release(repository, tip, model, environment)
     return Row(
         model, environment, release.version, release.tag, release.digest, release.bundle,
         step.date, step.author, step.commit,
     )  # fmt: skip
+
+
+def _release(repository: Repository, tip: str, model: str, environment: str) -> Release:
+    path = release_file(environment, model)
+    return Release.from_bytes(repository.read(tip, path) or b"", f"{path} at {tip[:12]}")

@@ -19,6 +19,7 @@ _LISTS = (
     "generators",
     "validators",
 )
+_GENERATORS = ("configMapGenerator", "secretGenerator")
 _PROGRAMS = ("helmCharts", "helmChartInflationGenerator", "helmGlobals")
 # A commit's name, or a date: either would make a new ReplicaSet of an old release.
 _MOMENT = re.compile(r"(?<![0-9a-f:])[0-9a-f]{40}(?![0-9a-f])|20\d\d-[01]\d-[0-3]\d")
@@ -45,6 +46,26 @@ def nothing_remote(tree: Tree) -> Iterator[str]:
                 yield (
                     f"{place}: {field} runs a program that fetches: render it once, and commit what comes out"
                 )
+
+
+def nothing_of_the_machine(tree: Tree) -> Iterator[str]:
+    """No generator takes a variable of whoever renders: kustomize does so for a name without a value."""
+    for file in sorted((tree.root / KUSTOMIZE).rglob("kustomization.yaml")):
+        try:
+            (document,) = manifests.read(file.read_text()) or [{}]
+        except GitopsError:
+            continue  # nothing_remote says why
+        for field in _GENERATORS:
+            for generator in document.get(field) or []:
+                for name in [*generator.get("envs", []), *filter(None, [generator.get("env")])]:
+                    source = file.parent / name
+                    lines = source.read_text().splitlines() if source.is_file() else []
+                    for line in (line.strip() for line in lines):
+                        if line and not line.startswith("#") and "=" not in line:
+                            yield (
+                                f"{source.relative_to(tree.root).as_posix()} names {line} without a value, "
+                                f"which is then that of whoever renders: write {line}=VALUE"
+                            )
 
 
 def nothing_outside_git(tree: Tree) -> Iterator[str]:

@@ -92,3 +92,12 @@ def token_not_mounted(overlay: Overlay) -> Iterator[str]:
                 f"Deployment {deployment}: set automountServiceAccountToken: false, for the "
                 "server needs no token"
             )
+
+
+def secrets_by_reference(overlay: Overlay) -> Iterator[str]:
+    """No Secret is rendered: what Git holds, everybody who reads it holds."""
+    for secret in manifests.of_kind(overlay.manifests, "Secret"):
+        yield (
+            f"{manifests.name(secret)} is in Git: take it out, change what it held, and let the cluster make "
+            "it (docs/deployment.md says who makes each Secret)"
+        )

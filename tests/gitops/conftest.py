@@ -4,9 +4,14 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -197,3 +202,145 @@ def bundle(tmp_path: Path, fraud_bundle: Path) -> Callable[[str], Path]:
 def release_of() -> Callable[..., Release]:
     """Return the function that makes a release of a version."""
     return release
+
+
+class Answers(ThreadingHTTPServer):
+    """Argo CD's API as the network shows it: an HTTP server that gives the answers it was told, in turn.
+
+    Attributes
+    ----------
+    answers : list
+        Applications, or pairs of a status code and a body; the last one is given again and again.
+    asked : list
+        Path and Authorization of each request.
+    date : datetime
+        What its clock says.
+    location : str
+        Where it leads on to, if anywhere.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: list[Any] = []
+        self.asked: list[tuple[str, str | None]] = []
+        self.date = datetime(2026, 1, 1, 12, tzinfo=UTC)
+        self.location = ""
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Answers
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.path, self.headers["Authorization"]))
+        answer = self.server.answers[0]
+        if len(self.server.answers) > 1:
+            self.server.answers.pop(0)
+        if callable(answer):
+            answer = answer()
+        code, body = answer if isinstance(answer, tuple) else (200, answer)
+        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        self.send_response_only(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Date", format_datetime(self.server.date, usegmt=True))
+        if self.server.location:
+            self.send_header("Location", self.server.location)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def argo(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+    """Return a server that answers as Argo CD does; its token is known, its address is not."""
+    monkeypatch.setenv("ARGOCD_AUTH_TOKEN", "a-token")
+    monkeypatch.delenv("ARGOCD_SERVER", raising=False)
+    with Answers() as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def application(argo: Answers) -> Callable[..., dict[str, Any]]:
+    """Return a function that writes an Application as Argo CD 3.2 does: Synced and Healthy for an hour."""
+
+    def ago(**length: float) -> str:
+        return (argo.date - timedelta(**length)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def write(
+        revision: str, held: Release, name: str = "staging-fraud", *, automated: bool = True, **status: Any
+    ) -> dict[str, Any]:
+        environment = name.partition("-")[0]
+        namespace = f"forest-{environment}"
+        source = {
+            "repoURL": "https://git.example/forest.git",
+            "path": f"kustomize/overlays/{environment}/fraud",
+            "targetRevision": "main",
+        }
+        policy: dict[str, Any] = {"retry": {"limit": 5, "refresh": True}}
+        if automated:
+            policy["automated"] = {"prune": True, "selfHeal": True}
+        workload = {"group": "apps", "version": "v1", "kind": "Deployment", "name": "fraud-forest"}
+        scaler = {
+            "group": "autoscaling",
+            "version": "v2",
+            "kind": "HorizontalPodAutoscaler",
+            "name": "fraud-forest",
+        }
+        return {
+            "metadata": {
+                "name": name,
+                "namespace": "argocd",
+                "uid": "0e9f7d0c-6b4f-4a4e-9d0e-2f2f9a4c7f11",
+                "resourceVersion": "4711",
+                "creationTimestamp": ago(days=9),
+                "annotations": {"argocd.argoproj.io/manifest-generate-paths": ".;/kustomize/base"},
+            },
+            "spec": {
+                "source": source,
+                "destination": {"server": "https://kubernetes.default.svc", "namespace": namespace},
+                "project": namespace,
+                "syncPolicy": policy,
+            },
+            "status": {
+                "resources": [
+                    {"version": "v1", "kind": "ConfigMap", "namespace": namespace,
+                     "name": "fraud-forest-9bcmk858gh", "status": "Synced"},
+                    {**workload, "namespace": namespace, "status": "Synced",
+                     "health": {"status": "Healthy"}},
+                    {**scaler, "namespace": namespace, "status": "Synced",
+                     "health": {"status": "Healthy", "message": "recommended size matches current size"}},
+                ],
+                "sync": {"status": "Synced", "comparedTo": {"source": source}, "revision": revision},
+                "health": {"status": "Healthy", "lastTransitionTime": ago(hours=1)},
+                "history": [
+                    {"revision": revision, "deployedAt": ago(hours=1),
+                     "deployStartedAt": ago(hours=1, seconds=3),
+                     "id": 0, "source": source, "initiatedBy": {"automated": True}},
+                ],
+                "reconciledAt": ago(seconds=1),
+                "operationState": {
+                    "operation": {"sync": {"revision": revision, "prune": True}, "retry": {"limit": 5}},
+                    "phase": "Succeeded",
+                    "message": "successfully synced (all tasks run)",
+                    "syncResult": {"revision": revision, "source": source},
+                    "startedAt": ago(hours=1, seconds=3),
+                    "finishedAt": ago(hours=1),
+                },
+                "sourceType": "Kustomize",
+                "summary": {"images": [held.reference]},
+                "resourceHealthSource": "appTree",
+                "controllerNamespace": "argocd",
+            } | status,
+        }  # fmt: skip
+
+    return write

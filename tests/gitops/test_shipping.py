@@ -103,4 +103,6 @@ def test_a_model_without_overlays_is_refused(clone: Any, bundle: Callable[[str],
         "--bundle", str(bundle("1.1.0")), "--server-version", "0.1.0",
     )  # fmt: skip
     assert status == 1
-    assert "its people's files come first" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "has no overlay kustomize/overlays/staging/fraud" in error
+    assert f"`forest-gitops new fraud 1.1.0 --image registry.example/forest/fraud --digest {DIGEST}" in error

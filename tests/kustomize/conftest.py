@@ -4,11 +4,14 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
+
+from gitops.model import begin, first_in_prod, write
+from gitops.release import Release
 
 ROOT = Path(__file__).parents[2]
 # Where libyaml is there, ten times faster.
@@ -110,15 +113,27 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def add_model(tree: Path) -> Callable[[str], None]:
-    """Return a function that adds a model to the copy, by the commands of docs/deployment.md."""
-    document = (ROOT / "docs" / "deployment.md").read_text()
-    section = document.partition("## A new model")[2].partition("\n## ")[0]
-    commands = [line[2:] for line in section.splitlines() if line.startswith("$ ")]
-    script = "\n".join(command for command in commands if not command.startswith("make golden"))
+def promote_first(tree: Path) -> Callable[[str], None]:
+    """Return a function that brings a model to the copy's prod, as its first promotion does."""
+
+    def promote(model: str) -> None:
+        files = {
+            PurePosixPath(file.relative_to(tree).as_posix()): file.read_bytes()
+            for file in (tree / "kustomize" / "overlays").rglob("*.yaml")
+        }
+        write(tree, first_in_prod(files, model))
+
+    return promote
+
+
+@pytest.fixture
+def add_model(tree: Path, promote_first: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that adds a model to the copy, as `forest-gitops new` and a first promotion do."""
 
     def add(model: str) -> None:
-        subprocess.run(["bash", "-euc", script.replace("churn", model)], cwd=tree, check=True)
+        digest = "sha256:" + "3" * 64
+        begin(tree, model, Release(f"registry.example/forest/{model}", "1.0.0", "0.1.0", digest, digest))
+        promote_first(model)
 
     return add
 

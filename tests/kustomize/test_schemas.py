@@ -2,8 +2,10 @@
 
 import pytest
 
-# The oldest supported, and the one that the proof on a real cluster runs.
-VERSIONS = ["1.31", "1.34"]
+from gitops.rules import schema
+
+# The oldest supported, as `forest-gitops lint` has it, and the one that the proof on a real cluster runs.
+VERSIONS = [schema.KUBERNETES, "1.34"]
 
 
 @pytest.fixture
