@@ -41,8 +41,9 @@ def bootstrap(kubernetes: Kubernetes, argocd: ArgoCD, clone: Clone) -> Bootstrap
     root: list[Object] = [d for d in rendered if d and (d["kind"], d["metadata"]["name"]) in _ROOT]
     kubernetes.apply(*root)
     started = time.monotonic()
-    for environment in (STAGING, PROD):
-        name = f"{environment}-{MODEL}"
+    for name in (
+        f"{environment}-{what}" for environment in (STAGING, PROD) for what in ("namespaces", MODEL)
+    ):
         until(f"the root Application has brought {name} about", lambda name=name: argocd.exists(name))
     argocd.wait(f"{STAGING}-namespaces")
     argocd.wait(f"{STAGING}-{MODEL}")

@@ -1,4 +1,4 @@
-"""The clients of both environments: one as a bank has it, one that makes failed calls again. Their logs are kept here."""
+"""The clients of both environments: one as a bank has it, and one that makes failed calls again."""
 
 import json
 import subprocess
@@ -94,7 +94,7 @@ class Client:
         self._thread.join(10)
 
     def _copy(self) -> None:
-        # The stream ends with the API server, with the kubelet and with the pod: then it is read from its beginning.
+        # The stream ends with the API server, the kubelet or the pod: then it is read from its beginning.
         while not self._closed:
             partial = self.log.with_suffix(".partial")
             with partial.open("w") as copy:

@@ -1,4 +1,4 @@
-"""A clone of the repository that Argo CD syncs: this project's own tree, with one model and another address."""
+"""A clone of the repository that Argo CD syncs: this very tree, with one model and another address."""
 
 import shutil
 import subprocess

@@ -238,6 +238,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     names = [f"test_{name}.py" for name in _ORDER]
     ours = [item for item in items if item.path.parent == here and item.path.name in names]
     ordered = iter(sorted(ours, key=lambda item: names.index(item.path.name)))
+    for item in ours:
+        # The first one waits for images and for both environments.
+        item.add_marker(pytest.mark.timeout(900))
     items[:] = [next(ordered) if item in ours else item for item in items]
 
 

@@ -1,4 +1,4 @@
-"""The images of the proof: this project's own, built as `make image` builds them, and pushed to the registry."""
+"""The images of the proof: built as `make image` builds them, and pushed to the registry."""
 
 import shutil
 from dataclasses import dataclass
@@ -95,8 +95,8 @@ class Images:
             if name in self._variables
         ]
         image_builder.run(
-            "buildah", "build", "--quiet", "--layers", "--timestamp=0", *arguments, *secrets, *options, f"--file={file}",
-            f"--tag=localhost/forest/{tag}", context, env=self._env,
+            "buildah", "build", "--quiet", "--layers", "--timestamp=0", *arguments, *secrets, *options,
+            f"--file={file}", f"--tag=localhost/forest/{tag}", context, env=self._env,
         )  # fmt: skip
         digest = self.push(f"localhost/forest/{tag}", tag)
         return f"{self._setting.registry_in_cluster}/forest/{tag}@{digest}"

@@ -1,4 +1,4 @@
-"""What became of every pod of a model, as the API server told it: when it was ready, when it began to end, when it was gone."""
+"""What became of every pod of a model, as the API server told it: ready, ending, gone, and when."""
 
 import json
 import math

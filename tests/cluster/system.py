@@ -30,8 +30,8 @@ class Change:
     kind : str
         release, promotion, rollback or revert.
     pushed, noticed, asked, synced : float
-        When the commit was pushed, when Argo CD knew it, when Sync was pressed (staging's never is), when Argo CD had
-        applied it.
+        When the commit was pushed, when Argo CD knew it, when Sync was pressed (in staging it never is), when
+        Argo CD had applied it.
     first, all : float
         When the first new pod took calls, and when only new pods did.
     """
@@ -82,7 +82,7 @@ class System:
         """Promote what staging holds, press Sync, and return when it serves."""
 
         def act() -> str:
-            self.clone.gitops("promote", MODEL)
+            self.clone.gitops("promote", MODEL, "--soak=1s")
             return self.clone.head()
 
         return self.change("promotion", PROD, act)
@@ -172,7 +172,7 @@ class System:
     def say(
         self, environment: str, release: Release, kind: str = "by hand", when: float | None = None
     ) -> int:
-        """Note that from now on an environment may answer by a release; return the note's place in `cycles`."""
+        """Note that an environment may answer by a release from now on; return the place in `cycles`."""
         answer = accounting.Release(release.version, release.bundle)
         self._images[answer] = release.reference
         self.cycles.append(Cycle(kind, environment, answer, time.time() if when is None else when))
@@ -212,7 +212,7 @@ class System:
         return ", ".join(names)
 
     def noticed(self, environment: str, commit: str) -> None:
-        """Tell Argo CD that there is something new, as a webhook would, and return when it knows the commit."""
+        """Tell Argo CD that there is something new, as a webhook would; return when it knows the commit."""
         name = application(environment)
         self.argocd.application(name, refresh="normal")
         until(
@@ -233,7 +233,7 @@ class System:
         return until(f"{name} has applied {commit[:12]}", done, seconds, pause=0.1)
 
     def ask(self, environment: str) -> tuple[str, str]:
-        """Return the version and the bundle's digest that answer a call through the Service, from a client's pod."""
+        """Return the version and the bundle's digest that answer a client's call through the Service."""
         client = next(client for client in self.clients if client.environment == environment)
         return ask(client, f"{MODEL}-forest.{namespace(environment)}:50051")
 

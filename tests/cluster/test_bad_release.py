@@ -1,4 +1,4 @@
-"""A release that does not come up: it takes no call, Argo CD says so within the deadline, and its revert is not held up."""
+"""A release that does not come up takes no call, is shown as Degraded, and does not hold up its revert."""
 
 from pathlib import Path
 

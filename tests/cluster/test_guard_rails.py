@@ -9,6 +9,7 @@ from gitops.layout import PROD, STAGING
 from tests.cluster.argocd import RefusedError
 from tests.cluster.clone import MODEL
 from tests.cluster.kubernetes import Object, until
+from tests.cluster.setting import Setting
 from tests.cluster.system import System, namespace
 
 _TRIAL = "kustomize/trial"
@@ -77,7 +78,7 @@ def test_the_service_account_can_do_nothing(system: System, environment: str) ->
         system.kubernetes.run(
             "create", f"--as=system:serviceaccount:{where}:{account}",
             "--as-group=system:authenticated", "--as-group=system:serviceaccounts",
-            "--filename=-", "--output=json", standard_input=asked.encode(),
+            "--filename=-", "--output=json", "--validate=false", standard_input=asked.encode(),
         )
     )  # fmt: skip
     # What every account may: ask what it is, and what it may.
@@ -117,9 +118,15 @@ def test_the_project_refuses_a_cluster_role(system: System) -> None:
         system.clone.commit("Remove the ClusterRole")
 
 
-def test_the_project_refuses_a_foreign_repository(system: System, tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="not permitted in project"):
-        system.argocd.ask("POST", "v1/applications", _application(f"file://{tmp_path}", _TRIAL))
+def test_the_project_refuses_a_foreign_repository(system: System, setting: Setting, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.git"
+    system.clone.git("clone", "--quiet", "--bare", setting.repository, str(foreign))
+    # Argo CD looks whether it can read it before it looks whether it may.
+    refusal = "not permitted in project"
+    if not setting.repository_in_cluster.startswith("file:"):
+        refusal += "|not accessible"
+    with pytest.raises(RefusedError, match=refusal):
+        system.argocd.ask("POST", "v1/applications", _application(f"file://{foreign}", _TRIAL))
 
 
 def test_the_project_refuses_another_namespace(system: System) -> None:

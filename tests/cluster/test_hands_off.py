@@ -12,7 +12,8 @@ from tests.cluster.system import System, application, namespace
 _NAME = f"{MODEL}-forest"
 
 
-def _set_image(system: System, where: str) -> Callable[[], bool]:
+def _set_image(system: System, environment: str) -> Callable[[], bool]:
+    where = namespace(environment)
     other = next(
         image.release.reference
         for image in system.images.values()
@@ -22,13 +23,15 @@ def _set_image(system: System, where: str) -> Callable[[], bool]:
     return lambda: system.image(where) != other
 
 
-def _undo(system: System, where: str) -> Callable[[], bool]:
+def _undo(system: System, environment: str) -> Callable[[], bool]:
+    where = namespace(environment)
     before = system.image(where)
     system.kubernetes.run("rollout", "undo", f"--namespace={where}", f"deployment/{_NAME}")
     return lambda: system.image(where) == before
 
 
-def _delete_service(system: System, where: str) -> Callable[[], bool]:
+def _delete_service(system: System, environment: str) -> Callable[[], bool]:
+    where = namespace(environment)
     name = f"{_NAME}-headless"
     old = system.kubernetes.get("service", name, where)["metadata"]["uid"]
     system.kubernetes.run("delete", "service", name, f"--namespace={where}")
@@ -38,9 +41,9 @@ def _delete_service(system: System, where: str) -> Callable[[], bool]:
     )
 
 
-def _edit_settings(system: System, where: str) -> Callable[[], bool]:
-    """Change the ConfigMap: its data cannot be changed at all, so it is replaced, as someone would in a hurry."""
-    name = system.settings(where)[0]
+def _edit_settings(system: System, environment: str) -> Callable[[], bool]:
+    """Change the ConfigMap. Its data cannot be changed, so it is replaced, as someone would in a hurry."""
+    where, name = namespace(environment), system.settings(environment)[0]
     map_ = system.kubernetes.get("configmap", name, where)
     wrong = {**map_["data"], "FOREST_DRAIN_TIMEOUT": "1"}
     refused = system.kubernetes.try_run(
@@ -76,7 +79,7 @@ def test_staging_undoes_it(system: System, hand: Callable[[System, str], Callabl
     system.bring(STAGING, "1.1.0")
     held = system.clone.held(STAGING)
 
-    undone = hand(system, namespace(STAGING))
+    undone = hand(system, STAGING)
 
     until("staging is as Git says", undone, seconds=60)
     system.argocd.wait(application(STAGING))
@@ -91,7 +94,7 @@ def test_production_shows_it_until_somebody_presses_sync(
     system: System, hand: Callable[[System, str], Callable[[], bool]]
 ) -> None:
     held = system.clone.held(PROD)
-    undone = hand(system, namespace(PROD))
+    undone = hand(system, PROD)
 
     system.argocd.application(application(PROD), refresh="normal")
     system.argocd.wait(application(PROD), sync="OutOfSync", health="")

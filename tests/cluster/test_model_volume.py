@@ -116,7 +116,7 @@ def _put(system: System, bundle: Path, *, spoilt: bool = False) -> None:
 
 
 def _claim(system: System) -> dict:
-    """Return a claim on the cluster's default class of storage, or on a volume without class if there is none."""
+    """Return a claim on the default class of storage, or on a volume without class if there is none."""
     claim: dict = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",

@@ -9,7 +9,7 @@ def test_production_is_out_of_sync_until_somebody_presses_sync(system: System) -
     system.bring(PROD, "1.0.0")
     system.bring(STAGING, "1.1.0")
     before = system.clone.held(PROD)
-    system.clone.gitops("promote", MODEL)
+    system.clone.gitops("promote", MODEL, "--soak=1s")
     commit = system.clone.head()
     system.noticed(PROD, commit)
 
@@ -34,3 +34,15 @@ def test_after_sync_every_pod_serves_what_was_promoted(system: System) -> None:
     assert {pod.image for pod in system.pods[PROD].serving()} == {change.after.reference}
     assert system.ask(PROD) == ("1.1.0", change.after.bundle)
     assert system.clone.held(PROD) == system.clone.held(STAGING)
+
+
+def test_what_staging_has_not_had_in_health_for_long_enough_is_not_promoted(system: System) -> None:
+    system.bring(STAGING, "1.0.0")
+    system.bring(PROD, "1.0.0")
+    system.release("1.1.0")
+    refused = system.clone.try_gitops("promote", MODEL, "--soak=1h")
+    assert refused.returncode == 1
+    assert "1h" in refused.stderr
+    assert system.clone.held(PROD).version == "1.0.0"
+
+    system.clone.gitops("promote", MODEL, "--soak=1h", "--dry-run", "--without-soak=A rehearsal")

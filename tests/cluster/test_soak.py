@@ -22,5 +22,6 @@ def test_a_hundred_promotions_and_rollbacks(system: System, soak: bool) -> None:
         system.settle(PROD)
     taken = [change.all - change.pushed for change in system.changes[-_CYCLES:]]
     print(
-        f"{_CYCLES} cycles, from push to all pods: median {statistics.median(taken):.1f} s, worst {max(taken):.1f} s"
+        f"{_CYCLES} cycles, from push to all pods: "
+        f"median {statistics.median(taken):.1f} s, worst {max(taken):.1f} s"
     )

@@ -2,12 +2,13 @@
 
 import base64
 import json
+import time
 import urllib.request
 from pathlib import Path
 
 from tests.cluster.node import kubeconfig
 from tests.cluster.node.binaries import binary, kept
-from tests.cluster.node.command import run
+from tests.cluster.node.command import inside, run, succeeds
 from tests.cluster.node.error import NodeError
 from tests.cluster.node.part import Part
 from tests.cluster.node.place import ARGOCD, KUBECONFIG, NODE, ROOT
@@ -15,6 +16,7 @@ from tests.cluster.node.probe import answers
 
 _FOLDER = ROOT / "argocd"
 _CONFIG = ROOT / "argocd.kubeconfig"
+_KINDS = "applications.argoproj.io,applicationsets.argoproj.io,appprojects.argoproj.io"
 _REDIS = "127.0.0.1:6379"
 _REPOSITORIES = "127.0.0.1:8081"
 
@@ -26,6 +28,12 @@ def install() -> None:
         (_FOLDER / name).mkdir(parents=True, exist_ok=True)
     kubectl = (str(binary("kubectl")), f"--kubeconfig={KUBECONFIG}")
     run(*kubectl, "apply", "--server-side", "-k", kept("argocd", "manifests/crds"))
+    # The API server serves a kind a moment after it has been told of it; Argo CD looks for it once.
+    deadline = time.monotonic() + 30
+    while not succeeds(*kubectl, "get", _KINDS, "--all-namespaces"):
+        if time.monotonic() > deadline:
+            raise NodeError("the API server does not serve Argo CD's kinds after 30 s")
+        time.sleep(0.2)
     run(*kubectl, "create", "namespace", "argocd")
     run(*kubectl, "apply", "--namespace=argocd", "-k", kept("argocd", "manifests/base/config"))
     (_FOLDER / "bin" / "kustomize").unlink(missing_ok=True)
@@ -37,7 +45,7 @@ def redis() -> Part:
     return Part(
         "redis",
         ("redis-server", "--bind", "127.0.0.1", "--port", "6379", "--save", "", "--appendonly", "no"),
-        lambda: _ping(),
+        _ping,
     )
 
 
@@ -71,7 +79,7 @@ def sets() -> Part:
             *("--argocd-repo-server", _REPOSITORIES, "--metrics-addr", ":8085"),
             *("--probe-addr", ":8086", "--webhook-addr", ":8087", "--namespace", "argocd"),
         ),
-        f"http://{NODE}:8086/healthz",
+        f"http://{NODE}:8085/metrics",
     )
 
 
@@ -81,7 +89,7 @@ def server() -> Part:
         "argocd-server",
         (
             *("--insecure", "--redis", _REDIS, "--repo-server", _REPOSITORIES),
-            *("--address", NODE, "--port", "8080", "--metrics-port", "8083", "--disable-auth=false"),
+            *("--port", "8080", "--metrics-port", "8083", "--disable-auth=false"),
         ),
         f"http://{ARGOCD}/healthz",
     )
@@ -136,9 +144,4 @@ def _kustomize() -> Path:
 
 
 def _ping() -> bool:
-    try:
-        return "PONG" in run(
-            "nsenter", "--net=/run/netns/forest", "--", "redis-cli", "-h", "127.0.0.1", "ping"
-        )
-    except NodeError:
-        return False
+    return succeeds(*inside("redis-cli", "-h", "127.0.0.1", "ping"))

@@ -1,4 +1,4 @@
-"""What the node runs, built from Go modules whose go.sum names every byte; kept under the digest of what it is built from."""
+"""What the node runs: built from Go modules, and kept under the digest of what they are built from."""
 
 import hashlib
 import os

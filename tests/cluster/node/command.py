@@ -43,3 +43,12 @@ def inside(*command: str | Path) -> tuple[str | Path, ...]:
     Not by ``ip netns exec``, which mounts another /sys, where the kubelet finds no cgroups.
     """
     return ("nsenter", f"--net={NETWORK}", "--", *command)
+
+
+def succeeds(*command: str | Path) -> bool:
+    """Return whether a command succeeds, within some seconds."""
+    try:
+        run(*command, seconds=10)
+    except NodeError:
+        return False
+    return True

@@ -4,9 +4,9 @@ import json
 
 from tests.cluster.node import kubeconfig
 from tests.cluster.node.binaries import binary
+from tests.cluster.node.command import succeeds
 from tests.cluster.node.part import Part
 from tests.cluster.node.place import DNS, KEYS, KUBECONFIG, NAME, NODE, ROOT
-from tests.cluster.node.probe import holds
 from tests.cluster.node.runtime import SOCKET
 
 _CONFIG = {
@@ -53,13 +53,7 @@ def part() -> Part:
             f"--node-ip={NODE}",
             "--v=1",
         ),
-        lambda: holds(
-            str(binary("kubectl")),
-            "wait",
-            "--for=condition=Ready",
-            f"node/{NAME}",
-            "--timeout=0",
-        ),
+        lambda: succeeds(*kubectl(), "wait", "--for=condition=Ready", f"node/{NAME}", "--timeout=0"),
     )
 
 

@@ -2,9 +2,10 @@
 
 from tests.cluster.node import kubeconfig
 from tests.cluster.node.binaries import binary
+from tests.cluster.node.command import succeeds
+from tests.cluster.node.kubelet import kubectl
 from tests.cluster.node.part import Part
-from tests.cluster.node.place import KEYS, KUBECONFIG, ROOT
-from tests.cluster.node.probe import holds
+from tests.cluster.node.place import KEYS, ROOT
 
 
 def part() -> Part:
@@ -26,8 +27,5 @@ def part() -> Part:
             "--metric-resolution=10s",
             "--kubelet-request-timeout=5s",
         ),
-        lambda: (
-            holds(str(binary("kubectl")), "get", "--raw=/apis/metrics.k8s.io/v1beta1", "--request-timeout=5s")
-            and KUBECONFIG.exists()
-        ),
+        lambda: succeeds(*kubectl(), "get", "--raw=/apis/metrics.k8s.io/v1beta1", "--request-timeout=5s"),
     )

@@ -51,10 +51,11 @@ _PARTS: dict[str, Callable[[], Part]] = {
     "metrics-server": metrics.part,
     "registry": registry.part,
     "redis": argocd.redis,
+    # It makes the key that the others look for.
+    "argocd-server": argocd.server,
     "argocd-repo-server": argocd.repositories,
     "argocd-application-controller": argocd.applications,
     "argocd-applicationset-controller": argocd.sets,
-    "argocd-server": argocd.server,
 }
 PARTS = tuple(_PARTS)
 
@@ -102,7 +103,9 @@ def up() -> None:
         run(*kubelet.kubectl(), "apply", "--filename", manifest)
     begin("metrics-server")
     argocd.install()
-    begin(*(name for name in PARTS if name.startswith("argocd-")))
+    begin("argocd-server")
+    ready("argocd-server")
+    begin(*(name for name in PARTS if name not in started))
     ready(*PARTS)
     ENVIRONMENT.touch(mode=0o600)
     ENVIRONMENT.write_text(_environment())

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+from pathlib import Path
 
+from tests.cluster.node.command import run
 from tests.cluster.node.error import NodeError
 
 _TOOLS = {
@@ -32,7 +34,24 @@ def absent() -> str:
     if missing := [tool for tool in _TOOLS if not shutil.which(tool, path=path)]:
         wanted = sorted({_TOOLS[tool] for tool in missing})
         return f"not here: {', '.join(missing)}. Install (names of Debian's packages): {' '.join(wanted)}"
-    return ""
+    return _forbidden()
+
+
+def _forbidden() -> str:
+    """Try what a container that only looks like a machine does not allow."""
+    name = f"forest-check-{os.getpid()}"
+    try:
+        run("ip", "netns", "add", name)
+        try:
+            run("ip", "link", "add", "forest-check", "type", "veth", "peer", "name", "eth0", "netns", name)
+            run("ip", "netns", "exec", name, "nft", "add", "table", "inet", "forest")
+        finally:
+            run("ip", "netns", "delete", name)
+    except NodeError as error:
+        return f"this machine does not allow a network of one's own: {error}"
+    mounted = Path("/sys/fs/cgroup")
+    groups = [path for path in (mounted, *mounted.glob("*")) if os.access(path / "cgroup.procs", os.W_OK)]
+    return "" if groups else "no cgroup of this machine can be written to"
 
 
 def required() -> None:

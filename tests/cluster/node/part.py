@@ -43,7 +43,7 @@ def start(part: Part) -> None:
     with log(part.name).open("ab") as output:
         process = subprocess.Popen(
             inside(*part.command), env=os.environ | part.environment, cwd=ROOT, stdin=subprocess.DEVNULL,
-            stdout=output, stderr=output, start_new_session=True, preexec_fn=cgroup.join,
+            stdout=output, stderr=output, start_new_session=True, preexec_fn=cgroup.join,  # noqa: PLW1509 - there are no threads
         )  # fmt: skip
     _pid_file(part.name).write_text(str(process.pid))
 

@@ -4,9 +4,7 @@ import ssl
 import urllib.error
 import urllib.request
 
-from tests.cluster.node.command import run
-from tests.cluster.node.error import NodeError
-from tests.cluster.node.place import KEYS, KUBECONFIG
+from tests.cluster.node.place import KEYS
 
 
 def answers(url: str) -> bool:
@@ -20,12 +18,4 @@ def answers(url: str) -> bool:
         with opener.open(url, timeout=2) as answer:
             return bool(answer.status == 200)
     except OSError:
-        return False
-
-
-def holds(kubectl: str, *arguments: str) -> bool:
-    """Return whether a ``kubectl`` command succeeds and prints something."""
-    try:
-        return bool(run(kubectl, f"--kubeconfig={KUBECONFIG}", *arguments, seconds=10).strip())
-    except NodeError:
         return False

@@ -5,8 +5,7 @@ import os
 from pathlib import Path
 
 from tests.cluster.node.binaries import binary
-from tests.cluster.node.command import inside, run
-from tests.cluster.node.error import NodeError
+from tests.cluster.node.command import inside, run, succeeds
 from tests.cluster.node.part import Part
 from tests.cluster.node.place import CACHE, PODS, REGISTRY, ROOT
 
@@ -17,7 +16,6 @@ _CONFIG = f"""\
 version = 2
 root = "{ROOT}/containerd"
 state = "{ROOT}/containerd-state"
-disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper"]
 [grpc]
   address = "{SOCKET}"
 [ttrpc]
@@ -66,7 +64,11 @@ def part() -> Part:
     hosts = ROOT / "registries" / REGISTRY
     hosts.mkdir(parents=True, exist_ok=True)
     (hosts / "hosts.toml").write_text(_REGISTRY)
-    return Part("containerd", ("containerd", "--config", ROOT / "containerd.toml"), _answers)
+    return Part(
+        "containerd",
+        ("containerd", "--config", ROOT / "containerd.toml"),
+        lambda: succeeds(*inside("ctr", f"--address={SOCKET}", "version")),
+    )
 
 
 def import_pause() -> None:
@@ -97,11 +99,3 @@ def _build_pause(archive: Path) -> None:
     }
     run("buildah", "build", "--quiet", f"--tag={_PAUSE}", folder, environment=environment)
     run("buildah", "push", "--quiet", _PAUSE, f"docker-archive:{archive}:{_PAUSE}", environment=environment)
-
-
-def _answers() -> bool:
-    try:
-        run(*inside("ctr", f"--address={SOCKET}", "version"), seconds=5)
-    except NodeError:
-        return False
-    return True
