@@ -129,14 +129,15 @@ def _status(options: argparse.Namespace, repository: Repository) -> int:
     from gitops import status  # noqa: PLC0415
 
     argocd = None if options.wait is None else _needed(_argocd(options), "--wait")
-    found = status.rows(repository, options.model, options.env)
+    found, faults = status.rows(repository, options.model, options.env)
     text = json.dumps(status.document(found), indent=2) if options.json else status.table(found)
     print(text, flush=True)
     if note := status.behind(repository):
         _say([note])
+    _say(faults)
     if argocd is not None:
         _wait(options, argocd, repository, status.wanted(repository, found))
-    return 0
+    return 1 if faults else 0
 
 
 def _lint(options: argparse.Namespace, repository: Repository) -> int:
@@ -211,6 +212,13 @@ def _duration(text: str) -> float:
     return float(int(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]])
 
 
+def _model(text: str) -> str:
+    # It becomes part of a path.
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a model's name, as fraud")
+    return text
+
+
 def _reason(text: str) -> str:
     if not (reason := " ".join(text.split())):
         raise argparse.ArgumentTypeError("say why: the commit keeps it")
@@ -230,7 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     model = argparse.ArgumentParser(add_help=False)
-    model.add_argument("model", metavar="MODEL", help="the model, as fraud")
+    model.add_argument("model", type=_model, metavar="MODEL", help="the model, as fraud")
 
     writes = argparse.ArgumentParser(add_help=False, parents=[model, remote])
     writes.add_argument(
@@ -293,7 +301,7 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser(
         "status", parents=[remote, waits], help="tell what HEAD holds, model by environment"
     )
-    status.add_argument("model", nargs="?", metavar="MODEL", help="of this model alone")
+    status.add_argument("model", nargs="?", type=_model, metavar="MODEL", help="of this model alone")
     status.add_argument("--env", choices=[STAGING, PROD], help="in this environment alone")
     status.add_argument("--json", action="store_true", help="the same as JSON, nothing shortened")
     status.set_defaults(run=_status)

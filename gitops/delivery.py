@@ -16,6 +16,8 @@ from gitops.repository import GitError, Repository
 SOAK = 600.0
 # Seconds between two looks.
 INTERVAL = 3.0
+# Seconds that an answer may take, however little time is left.
+_LEAST = 10.0
 # A commit that brings back an older release may find the Degraded of the newer one for a moment.
 _LOOKS_TO_FAIL = 2
 # Degraded for its first half minute, until there are figures.
@@ -103,7 +105,7 @@ def wait(
     failures: dict[Wanted, int] = {}
     while True:
         for each in list(open_):
-            left = max(1.0, deadline - time.monotonic())
+            left = max(_LEAST, deadline - time.monotonic())
             state = _look(argocd, commits, each, left)
             name = f"{each.environment}-{each.model}"
             if said.get(each) != state.text:

@@ -23,19 +23,25 @@ class Step:
 def steps(repository: Repository, tip: str, path: PurePosixPath) -> list[Step]:
     """Return every change of a file, oldest first.
 
-    Only the branch itself is followed, not what was merged into it: a pull request of one commit is one
-    change, whether it was merged or squashed.
+    The branch itself is followed, and what was merged into it counts as one change: so a pull request of one
+    commit is one, whether it was merged or squashed. But a merge that brought several changes of the file is
+    taken apart: most often it is a `git pull` that made the branch itself the merged side.
     """
     log = repository.git(
         "log", "--first-parent", "-m", "--raw", "--no-abbrev", "--no-renames", "--reverse",
-        "--format=%x01%H%x00%an%x00%cI", tip, "--", str(path),
+        "--format=%x01%H%x00%P%x00%an%x00%cI", tip, "--", str(path),
     )  # fmt: skip
     found = []
     for entry in log.split("\x01")[1:]:
         head, _, raw = entry.partition("\n")
-        commit, author, date = head.split("\0")
+        commit, parents, author, date = head.split("\0")
         blob = raw.split()[3]
-        found.append(Step(commit, author, date, None if blob == _ABSENT[: len(blob)] else blob))
+        step = Step(commit, author, date, None if blob == _ABSENT[: len(blob)] else blob)
+        merged = steps(repository, f"{commit}^1..{commit}^2", path) if " " in parents else []
+        if len(merged) > 1 and merged[-1].blob == step.blob:
+            found += merged
+        else:
+            found.append(step)
     return found
 
 

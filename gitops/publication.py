@@ -177,7 +177,8 @@ def _fetch(repository: Repository, remote: str, branch: str) -> str:
     except GitError as error:
         raise GitopsError(
             f"{branch} cannot be fetched from {remote}: {error}. "
-            "Check the remote (`git remote -v`), or commit in this clone alone with --no-push"
+            "Check the remote (`git remote -v`), name the branch that environments follow with --branch, or "
+            "commit in this clone alone with --no-push"
         ) from error
     return commit
 

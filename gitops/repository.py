@@ -22,6 +22,9 @@ _ELSEWHERE = {
     "GIT_NAMESPACE",
 }
 
+# Messages that can be read by programs, no editor, and paths that are what they say: no pattern.
+_ALWAYS = {"LC_ALL": "C", "GIT_EDITOR": "true", "GIT_LITERAL_PATHSPECS": "1"}
+
 
 class GitError(GitopsError):
     """A git command that failed."""
@@ -51,7 +54,7 @@ class Repository:
             done = subprocess.run(  # noqa: S603 - no shell
                 ("git", *arguments),  # noqa: S607 - the one on PATH
                 cwd=self.folder,
-                env=environment | {"LC_ALL": "C", "GIT_EDITOR": "true"},
+                env=environment | _ALWAYS,
                 capture_output=True,
                 check=False,
             )
@@ -64,7 +67,10 @@ class Repository:
 
     def commit(self, revision: str) -> str:
         """Return the full name of the commit that a revision means."""
-        return self.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        try:
+            return self.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        except GitError as error:
+            raise GitError(f"{revision} is no commit in {self.folder}: is this the right clone?") from error
 
     def knows(self, commit: str) -> bool:
         """Whether a commit, by its full name, is in this clone."""

@@ -10,6 +10,7 @@ from gitops.error import GitopsError
 from gitops.history import Step
 from gitops.layout import KUSTOMIZE, overlay, release_file
 from gitops.manifests import pod_templates, read
+from gitops.model import write
 from gitops.publication import Destination, Published, base, publish, unmoved
 from gitops.release import Release
 from gitops.rendering import render
@@ -47,23 +48,31 @@ def rollback(
     start = base(repository, destination)
     path = release_file(environment, model)
     changes = history.steps(repository, start, path)
-    if not changes or changes[-1].blob is None:
+    if not changes:
         raise GitopsError(f"{environment} holds no release of {model}: {path} is not in {start[:12]}")
+    if changes[-1].blob is None and to is None:
+        raise GitopsError(
+            f"{environment} holds no release of {model}: {changes[-1].author} deleted {path} in "
+            f"{changes[-1].commit[:12]}. To bring one back, name it: --to VERSION"
+        )
     unmoved(repository, start, path, f"{destination.remote}'s branch" if destination.push else "HEAD")
     standing = history.in_force(changes)
-    top = standing[-1]
+    top = standing[-1] if standing else changes[-1]
     taken = _written(repository, top, path)
     notes: list[str] = []
     if to is not None:
         target = _earlier(repository, changes, path, to=to, model=model, environment=environment)
         if target.step.blob == top.blob:
             return RolledBack(taken, history.read(repository, top, path), None, ())
-        if target.step.blob not in [step.blob for step in standing]:
+        if standing and target.step.blob not in [step.blob for step in standing]:
             notes.append(f"{to} had been taken back itself, and returns because --to names it")
-    elif len(standing) == 1:
-        raise GitopsError(_first(repository, changes, path, model, environment))
     else:
-        target = _Target(standing[-2], repository.commit(f"{top.commit}^1"))
+        below, skipped = _below(repository, standing, path)
+        if below is None:
+            raise GitopsError(_first(repository, changes, path, model, environment))
+        target = below
+        if skipped:
+            notes.append(f"passed over, for no release can be read there: {_some(skipped)}")
     back = history.read(repository, target.step, path)
     notes += _pods(repository, start, target.last, overlay(environment, model), back)
 
@@ -73,10 +82,10 @@ def rollback(
             f"{top.commit[:12]} also changed {_some(others)}, which stay as they are: "
             f"only {path} was brought back"
         )
-    reverts = to is None and not others
+    reverts = to is None and not others and target.last == repository.commit(f"{top.commit}^1")
 
     def change(tree: Repository) -> None:
-        above = taken.tag if taken else "a file edited by hand"
+        above = taken.tag if taken else "a file edited by hand" if top.blob else "no release"
         title = f"Roll back {model} in {environment} from {above} to {back.tag}"
         facts = f"Image: {back.reference}\nBundle: {back.bundle}"
         if reverts:
@@ -90,6 +99,21 @@ def rollback(
 
     published = publish(repository, destination, start, paths=[path], change=change)
     return RolledBack(taken, back, published, (*notes, *published.notes))
+
+
+def _below(
+    repository: Repository, standing: Sequence[Step], path: PurePosixPath
+) -> tuple[_Target | None, list[str]]:
+    """Return the release below the one in force, None if there is none; and what lies between, unreadable."""
+    skipped = []
+    for step in reversed(standing[:-1]):
+        if _written(repository, step, path) is None:
+            skipped.append(step.commit[:12])
+            continue
+        last = repository.commit(f"{standing[-1].commit}^1")
+        same = not skipped and repository.read(last, path) == repository.read(step.commit, path)
+        return _Target(step, last if same else step.commit), skipped
+    return None, skipped
 
 
 def _revert(tree: Repository, commit: str, path: PurePosixPath) -> None:
@@ -144,7 +168,8 @@ def _first(
     held = dict.fromkeys(
         release.tag for step in changes if step.blob and (release := _written(repository, step, path))
     )
-    now = history.read(repository, changes[-1], path).tag
+    held_now = _written(repository, changes[-1], path)
+    now = held_now.tag if held_now else "what a hand wrote"
     taken = [tag for tag in held if tag != now]
     later = (
         f"`--to VERSION` returns to one that was taken back ({', '.join(taken)}), or "
@@ -173,7 +198,7 @@ def _pods(repository: Repository, start: str, last: str, folder: PurePosixPath, 
             for commit, tree in ((last, then), (start, now)):
                 tree.mkdir()
                 repository.export(commit, KUSTOMIZE, tree)
-            (now / folder / "release" / "kustomization.yaml").write_bytes(back.to_bytes())
+            write(now, {folder / "release" / "kustomization.yaml": back.to_bytes()})
             differ = pod_templates(read(render(then, folder))) != pod_templates(read(render(now, folder)))
     except (GitopsError, GitError) as error:
         return [f"whether the pods will be the very same was not checked: {error}"]

@@ -27,8 +27,13 @@ class Row:
     commit: str
 
 
-def rows(repository: Repository, model: str | None = None, environment: str | None = None) -> list[Row]:
-    """Return what HEAD holds, by model, then environment; of one of either, if it is given."""
+def rows(
+    repository: Repository, model: str | None = None, environment: str | None = None
+) -> tuple[list[Row], list[str]]:
+    """Return what HEAD holds, by model, then environment; of one of either, if it is given.
+
+    Beside the rows it returns what cannot be told, for a hand wrote it.
+    """
     tip = repository.commit("HEAD")
     found = []
     for line in repository.git("ls-tree", "-r", "--name-only", tip, "--", str(OVERLAYS)).splitlines():
@@ -47,10 +52,13 @@ def rows(repository: Repository, model: str | None = None, environment: str | No
             f"{environment or 'any environment'}: it holds "
             f"{', '.join(f'{held} in {place}' for held, place in sorted(found))}"
         )
-    return [
-        _row(repository, tip, *pair)
-        for pair in sorted(chosen, key=lambda pair: (pair[0], pair[1] == "prod", pair[1]))
-    ]
+    told, faults = [], []
+    for pair in sorted(chosen, key=lambda pair: (pair[0], pair[1] == "prod", pair[1])):
+        try:
+            told.append(_row(repository, tip, *pair))
+        except GitopsError as error:
+            faults.append(str(error))
+    return told, faults
 
 
 def wanted(repository: Repository, found: Sequence[Row]) -> list[Wanted]:

@@ -65,7 +65,7 @@ def promoted_from_staging(tree: Tree) -> Iterator[str]:
 
 
 def history_readable(tree: Tree) -> Iterator[str]:
-    """Every release that a rollback can step down to still names its image."""
+    """Every state that a revert can bring back is a release, so its image is named, and not cleaned up."""
     for entry in tree.overlays:
         path = release_file(entry.environment, entry.model)
         steps = history.in_force(history.steps(tree.repository, "HEAD", path))
@@ -74,10 +74,10 @@ def history_readable(tree: Tree) -> Iterator[str]:
                 history.read(tree.repository, step, path)
             except GitopsError:
                 yield (
-                    f"{path} was edited by hand in {step.commit[:12]}, and the next rollback but "
-                    f"{len(steps) - 2 - steps.index(step)} would bring that back: release or "
-                    "promote once more "
-                    f"what {entry.environment} held before it, then what it holds now"
+                    f"{path} was edited by hand in {step.commit[:12]}, so no release names what ran then, "
+                    "and a `git revert` would bring that back: put what it held before in force once more, "
+                    "then what it holds now, by "
+                    f"`forest-gitops rollback {entry.model} --env {entry.environment} --to …`"
                 )
 
 

@@ -176,6 +176,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "ARCHIVE",
         "BUNDLE_DIGEST",
         "COSIGN_KEY",
+        "ARGOCD_SERVER",
+        "WITHOUT_SOAK",
         "REGISTRY_USER",
     }
     return {name: value for name, value in os.environ.items() if name not in left_out} | settings

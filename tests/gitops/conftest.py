@@ -129,6 +129,7 @@ def _identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{role}_NAME", "Ada")
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "ada@example.com")
+    monkeypatch.delenv("ARGOCD_SERVER", raising=False)
     # What the machine's git is set to must not matter.
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
@@ -260,7 +261,7 @@ class _Handler(BaseHTTPRequestHandler):
 def argo(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
     """Return a server that answers as Argo CD does; its token is known, its address is not."""
     monkeypatch.setenv("ARGOCD_AUTH_TOKEN", "a-token")
-    monkeypatch.delenv("ARGOCD_SERVER", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     with Answers() as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

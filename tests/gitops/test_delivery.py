@@ -493,10 +493,7 @@ def test_every_application_is_waited_for_and_a_clone_that_is_behind_told(  # noq
     assert "after a `git pull`" in capsys.readouterr().err
 
 
-def test_a_status_that_waits_needs_an_address_and_a_release(
-    clone: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    monkeypatch.delenv("ARGOCD_SERVER", raising=False)
+def test_a_status_that_waits_needs_an_address_and_a_release(clone: Any, capsys: Any) -> None:
     assert clone.run("status", "--wait") == 1
     assert "--wait needs Argo CD's address" in capsys.readouterr().err
     assert clone.run("status", "churn") == 1

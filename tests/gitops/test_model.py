@@ -29,9 +29,9 @@ def without_fraud(clone: Any) -> Any:
     shutil.rmtree(clone.folder / "kustomize")
     shutil.copytree(ROOT / "kustomize", clone.folder / "kustomize")
     for folder in list((clone.folder / "kustomize").rglob("fraud")):
-        shutil.move(folder, folder.with_name("credit"))
+        shutil.move(folder, folder.with_name("another"))
     for file in (clone.folder / "kustomize").rglob("kustomization.yaml"):
-        file.write_text(file.read_text().replace("fraud", "credit"))
+        file.write_text(file.read_text().replace("fraud", "another"))
     clone.commit("Ours")
     clone.git("push", "-q")
     return clone
@@ -67,7 +67,7 @@ def test_one_command_makes_a_model_and_a_promotion_brings_it_to_prod(
     # As the real one is, which people have written.
     for name in NEW[:2]:
         assert (clone.folder / name).read_bytes() == (ROOT / name).read_bytes()
-    assert (clone.folder / NEW[3]).read_text().endswith("  - credit\n  - fraud\n")
+    assert (clone.folder / NEW[3]).read_text().endswith("  - fraud\n")
     assert lint(Repository(clone.folder), head).findings == ()
     clone.commit("Let fraud run in staging")
     clone.git("push", "-q")
@@ -140,7 +140,7 @@ def test_a_name_that_kubernetes_would_not_take_is_refused(
 def test_a_list_in_another_form_is_told_and_nothing_written(
     without_fraud: Any, new: Callable[..., int], capsys: Any
 ) -> None:
-    without_fraud.write(NEW[3], "resources: [../../namespaces/staging, credit]\n")
+    without_fraud.write(NEW[3], "resources: [../../namespaces/staging, another]\n")
     before = without_fraud.git("status", "--porcelain")
     assert new() == 1
     assert "add fraud by hand" in capsys.readouterr().err

@@ -218,3 +218,58 @@ def test_in_the_house_every_models_revert_renders_the_same_bytes(
         assert render(clone.folder, overlay) != before
         assert clone.run("rollback", model, "--env", "prod") == 0
         assert render(clone.folder, overlay) == before
+
+
+def test_a_pull_that_merged_the_branch_into_ones_own_hides_no_release(
+    three: Any, new_clone: Callable[[str], Any], origin: Path
+) -> None:
+    behind = new_clone("behind")
+    behind.git("reset", "-q", "--hard", "HEAD~4")
+    behind.write("README.md", "Mine\n")
+    behind.commit("Mine")
+    # As `git pull` does: what were the branch's own commits are now the merged side of one commit.
+    behind.git("pull", "-q", "--no-rebase", "--no-edit")
+    behind.git("push", "-q")
+    assert behind.git("rev-list", "--first-parent", "--count", "HEAD") == "3"
+    assert back(behind) == 0
+    assert behind.holds("prod") == "1.1.0-0.1.0"
+    assert back(behind) == 0
+    assert behind.holds("prod") == "1.0.0-0.1.0"
+    assert back(behind, "--to", "1.1.0") == 0
+    assert behind.holds("prod") == "1.1.0-0.1.0"
+    assert behind.holds("prod", "credit") == "1.9.0-0.1.0"
+
+
+def test_what_no_release_can_be_read_from_is_passed_over(
+    three: Any, release_of: Callable[..., Release], capsys: Any
+) -> None:
+    three.write(PROD, "# by hand\n" + (three.folder / PROD).read_text())
+    hand = three.commit("By hand")
+    three.hold("prod", release_of("1.4.0"))
+    assert back(three) == 0
+    assert three.holds("prod") == "1.2.0-0.1.0"
+    assert f"passed over, for no release can be read there: {hand[:12]}" in capsys.readouterr().err
+    assert back(three) == 0
+    assert three.holds("prod") == "1.1.0-0.1.0"
+
+
+def test_a_file_that_was_deleted_comes_back_by_name(three: Any, capsys: Any) -> None:
+    three.git("rm", "-q", PROD)
+    gone = three.commit("Gone")
+    three.git("push", "-q")
+    assert back(three) == 1
+    assert (
+        f"Ada deleted {PROD} in {gone[:12]}. To bring one back, name it: --to VERSION"
+        in capsys.readouterr().err
+    )
+    assert back(three, "--to", "1.1.0") == 0
+    assert three.holds("prod") == "1.1.0-0.1.0"
+    assert "from no release to 1.1.0-0.1.0" in three.git("show", "--no-patch", "--format=%s")
+    assert "taken back itself" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["*", "../fraud", "fraud/", "", "-x", "fraud\ncredit"])
+def test_a_name_that_is_none_is_refused(clone: Any, name: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        clone.run("rollback", "--env", "prod", "--", name)
+    assert "is not a model's name, as fraud" in capsys.readouterr().err

@@ -64,3 +64,14 @@ def test_another_repository_is_told_apart(clone: Any, capsys: Any) -> None:
     clone.commit("Empty")
     assert clone.run("status") == 1
     assert "is this the right repository and branch?" in capsys.readouterr().err
+
+
+def test_a_file_broken_by_hand_hides_no_other(clone: Any, capsys: Any) -> None:
+    path = "kustomize/overlays/staging/credit/release/kustomization.yaml"
+    clone.write(path, "# by hand\n" + (clone.folder / path).read_text())
+    clone.commit("By hand")
+    assert clone.run("status") == 1
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 4
+    assert f"{path} at " in said.err
+    assert clone.run("status", "fraud") == 0
