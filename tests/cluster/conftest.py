@@ -232,6 +232,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="tests/cluster: also what takes an hour")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests that need a cluster into the story's order."""
     here = Path(__file__).parent
@@ -241,6 +242,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in ours:
         # The first one waits for images and for both environments.
         item.add_marker(pytest.mark.timeout(900))
+        item.add_marker(pytest.mark.cluster)
     items[:] = [next(ordered) if item in ours else item for item in items]
 
 

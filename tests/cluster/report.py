@@ -93,7 +93,9 @@ def table(run: Run, accounts: dict[str, Account]) -> str:
 def _kinds(cycles: Iterable[Cycle]) -> dict[tuple[str, str], list[Cycle]]:
     kinds: dict[tuple[str, str], list[Cycle]] = {}
     for cycle in cycles:
-        kinds.setdefault((cycle.kind, cycle.environment), []).append(cycle)
+        # What was done by hand is no commit's way.
+        if cycle.noticed is not None:
+            kinds.setdefault((cycle.kind, cycle.environment), []).append(cycle)
     return kinds
 
 

@@ -27,6 +27,11 @@ def _undo(system: System, environment: str) -> Callable[[], bool]:
     where = namespace(environment)
     before = system.image(where)
     system.kubernetes.run("rollout", "undo", f"--namespace={where}", f"deployment/{_NAME}")
+    # Its pods start, and may answer.
+    undone_to = system.image(where)
+    for image in system.images.values():
+        if image.release.reference == undone_to:
+            system.say(environment, image.release)
     return lambda: system.image(where) == before
 
 
@@ -82,6 +87,7 @@ def test_staging_undoes_it(system: System, hand: Callable[[System, str], Callabl
     undone = hand(system, STAGING)
 
     until("staging is as Git says", undone, seconds=60)
+    system.say(STAGING, held)
     system.argocd.wait(application(STAGING))
     system.pods[STAGING].wait(
         "only pods that Git names",
@@ -100,6 +106,7 @@ def test_production_shows_it_until_somebody_presses_sync(
     system.argocd.wait(application(PROD), sync="OutOfSync", health="")
     assert not undone()
     system.argocd.sync(application(PROD))
+    system.say(PROD, held)
     until("prod is as Git says", undone, seconds=60)
     system.argocd.wait(application(PROD))
     system.pods[PROD].wait(
