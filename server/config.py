@@ -22,6 +22,7 @@ _RANGES = {
     "health_port": (0, 65535),
     "max_connection_age": _TIME,
     "max_connection_age_grace": _TIME,
+    "leave_timeout": (0, 1_000_000),
     "drain_timeout": _TIME,
     "stop_grace": _TIME,
     "max_message_bytes": (1, 2**31 - 1),
@@ -49,8 +50,14 @@ class Config:
         "a connection is asked to end after so long (give or take a tenth), so that clients find new pods",
     )
     max_connection_age_grace: float = _setting(10.0, "calls on a connection so asked have so long to finish")
+    leave_timeout: float = _setting(
+        0.0,
+        "after SIGTERM clients are not told so long at most, until they have gone: those that look servers up "
+        "in DNS find the others when their connections age, and not before; 0: they are told at once",
+    )
     drain_timeout: float = _setting(
-        45.0, "after SIGTERM connected clients are served so long at most, until they have gone"
+        45.0,
+        "then, told that this server is NOT_SERVING, they are served so long at most, until they have gone",
     )
     stop_grace: float = _setting(10.0, "then calls in hand have so long to finish")
     max_message_bytes: int = _setting(4 * 1024 * 1024, "largest request that is read")

@@ -14,7 +14,7 @@ LIVENESS = "liveness"
 STARTUP = "startup"
 """The models have been loaded once."""
 READINESS = "readiness"
-"""May take traffic. The same is said under the empty name and under each RPC service's."""
+"""May take traffic. The empty name and each RPC service's say the same, but go on SERVING while leaving."""
 
 
 class Health:

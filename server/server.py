@@ -1,4 +1,4 @@
-"""The server's life: STARTING, SERVING, DRAINING, stopped."""
+"""The server's life: STARTING, SERVING, LEAVING, DRAINING, stopped."""
 
 import logging
 import os
@@ -21,6 +21,8 @@ from server.reflection import Reflection
 _log = logging.getLogger(__name__)
 
 _POLL = 0.05
+# For how long nobody must be connected: a client whose connection has aged out is back in a moment.
+_GONE = 1.0
 # How long the calls that were under way when new work was refused may take to arrive.
 _REFUSING = 0.2
 
@@ -71,6 +73,7 @@ class Server:
         self._start()
         if self._told_to_stop.empty():
             self._serve()
+        self._leave()
         self._drain()
         self._stop()
 
@@ -108,15 +111,34 @@ class Server:
                 self._front.port,
             )
 
+    def _leave(self) -> None:
+        """Let clients find the others before they are told that this server goes.
+
+        Who looks servers up in DNS does so when a connection ends, not when one of them is NOT_SERVING. Told too
+        soon, a client may know nobody else to ask: its calls would fail until a connection has aged.
+        """
+        if not self._config.leave_timeout:
+            return
+        _log.info("LEAVING: for %g s at most; a second signal stops at once", self._config.leave_timeout)
+        self._health.set(False, READINESS)
+        self._await_the_last(self._config.leave_timeout)
+
     def _drain(self) -> None:
-        """Go on serving whoever is still connected, until the connections have aged out."""
+        """Go on serving whoever is still connected, until the connections have aged out; but say so."""
         _log.info("DRAINING: for %g s at most; a second signal stops at once", self._config.drain_timeout)
         self._health.set(False, *self._readiness, *(f"models/{name}" for name in self._models.names()))
-        deadline = time.monotonic() + self._config.drain_timeout
-        while time.monotonic() < deadline and connections.count(self._front.port) != 0:
-            time.sleep(_POLL)
+        self._await_the_last(self._config.drain_timeout)
         self._models.close()
         time.sleep(_REFUSING)
+
+    def _await_the_last(self, seconds: float) -> None:
+        """Return when everybody has gone, or after some seconds."""
+        deadline = time.monotonic() + seconds
+        seen = time.monotonic()
+        while time.monotonic() < min(deadline, seen + _GONE):
+            if connections.count(self._front.port) != 0:
+                seen = time.monotonic()
+            time.sleep(_POLL)
 
     def _stop(self) -> None:
         self._front.stop(self._config.stop_grace)

@@ -8,7 +8,12 @@ from gitops.release import CONTAINER
 from gitops.tree import Overlay
 
 # The server's own, in server/config.py; a test holds them equal.
-DEFAULTS = {"FOREST_DRAIN_TIMEOUT": 45.0, "FOREST_STOP_GRACE": 10.0, "FOREST_MAX_CONNECTION_AGE": 30.0}
+DEFAULTS = {
+    "FOREST_LEAVE_TIMEOUT": 0.0,
+    "FOREST_DRAIN_TIMEOUT": 45.0,
+    "FOREST_STOP_GRACE": 10.0,
+    "FOREST_MAX_CONNECTION_AGE": 30.0,
+}
 # Above what adds up: to start the hook, to close down, to flush what is written.
 MARGIN = 5
 # A sync waits for a rollout as long, and a revert waits for that sync.
@@ -17,22 +22,23 @@ _PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
 def grace_adds_up(overlay: Overlay) -> Iterator[str]:
-    """The pod is killed only after preStop, drain and stop have had their time."""
+    """The pod is killed only after preStop, leave, drain and stop have had their time."""
     for deployment, template, server in _servers(overlay):
         grace = template["spec"].get("terminationGracePeriodSeconds", 30)
         hook = server.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         settings = DEFAULTS | manifests.variables(overlay.manifests, server)
         try:
-            drain, stop, age = (float(settings[name]) for name in DEFAULTS)
+            leave, drain, stop, age = (float(settings[name]) for name in DEFAULTS)
         except ValueError as error:
             yield f"Deployment {deployment}: a setting of the server's times is not a number: {error}"
             continue
-        needed = hook + drain + stop + MARGIN
+        needed = hook + leave + drain + stop + MARGIN
         if grace < needed:
             yield (
                 f"Deployment {deployment}: terminationGracePeriodSeconds {grace} is below "
                 f"{needed:g} (preStop {hook} + "
-                f"drain {drain:g} + stop {stop:g} + {MARGIN}): raise it, or calls in hand are lost"
+                f"leave {leave:g} + drain {drain:g} + stop {stop:g} + {MARGIN}): raise it, or calls in hand "
+                "are lost"
             )
         if drain < 1.1 * age:
             yield (

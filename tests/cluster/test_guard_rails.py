@@ -126,7 +126,8 @@ def test_the_project_refuses_a_foreign_repository(system: System, setting: Setti
     if not setting.repository_in_cluster.startswith("file:"):
         refusal += "|not accessible"
     with pytest.raises(RefusedError, match=refusal):
-        system.argocd.ask("POST", "v1/applications", _application(f"file://{foreign}", _TRIAL))
+        path = f"kustomize/overlays/{STAGING}/{MODEL}"
+        system.argocd.ask("POST", "v1/applications", _application(f"file://{foreign}", path))
 
 
 def test_the_project_refuses_another_namespace(system: System) -> None:
