@@ -66,7 +66,10 @@ def test_pods_serve_on_without_a_kubelet(system: System, node: "Node") -> None:
         time.sleep(5)
     ended = time.time()
     system.kubernetes.run("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
-    assert {pod.name for pod in system.pods[PROD].serving()} == names
+    # A kubelet that starts anew calls its pods unready until it has probed them.
+    system.pods[PROD].wait(
+        "the same pods are ready", lambda pods: {pod.name for pod in pods if pod.serving} == names
+    )
     assert {environment: system.replica_set(environment) for environment in (STAGING, PROD)} == before
     for client in system.clients:
         # Nobody could read their logs meanwhile; they went on.

@@ -45,4 +45,4 @@ def test_what_staging_has_not_had_in_health_for_long_enough_is_not_promoted(syst
     assert "are left" in refused.stderr
     assert system.clone.held(PROD).version == "1.0.0"
 
-    system.clone.gitops("promote", MODEL, "--soak=1h", "--dry-run", "--without-soak=A rehearsal")
+    system.clone.gitops("promote", MODEL, "--dry-run", "--without-soak=A rehearsal")
