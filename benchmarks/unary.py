@@ -21,6 +21,7 @@ from benchmarks.candidates import PATH
 from model_bundle import bundle, golden
 
 _SECONDS = 2.0
+_TOLERANCE = 1e-6
 _WARM_UP_CALLS = 2_000
 
 
@@ -122,8 +123,8 @@ def measure(models: Path, rounds: int) -> dict[str, list[load.Run]]:
 
 def _check(running: _Running, row: golden.GoldenRow) -> None:
     probability = PredictResponse.FromString(running._response).classification.probability
-    if abs(probability - row.probability) > golden.TOLERANCE:
-        raise load.WrongAnswerError(f"{running.subject.name}: {probability}, not {row.probability}")
+    if abs(probability - float(row.outcome["probability"])) > _TOLERANCE:
+        raise load.WrongAnswerError(f"{running.subject.name}: {probability}, not {row.outcome}")
 
 
 def table(runs: dict[str, list[load.Run]]) -> str:

@@ -165,6 +165,16 @@ class Encoder:
             self.row[:] = [_float32(value) for value in values]
         return self._check()
 
+    def record(self, row: Iterable[float]) -> dict[str, Value]:
+        """Return the record that a row by position is, as `encode_record` takes it.
+
+        Parameters
+        ----------
+        row
+            A right code for each feature in order, NaN for a missing value.
+        """
+        return {feature.name: _value(feature, code) for feature, code in zip(self.features, row, strict=True)}
+
     def _check(self) -> list[OutOfTrainingRange]:
         row = self.row
         np.greater_equal(row, self._low, self._above_low)
@@ -237,6 +247,15 @@ def _codes(feature: Feature) -> dict[str | bool, float]:
     if feature.type == "flag":
         return {False: 0.0, True: 1.0}
     return {category: float(code) for code, category in enumerate(feature.categories)}
+
+
+def _value(feature: Feature, code: float) -> Value:
+    """Return what a code stands for."""
+    if math.isnan(code):
+        return None
+    if feature.type == "flag":
+        return bool(code)
+    return code if feature.type == "number" else feature.categories[int(code)]
 
 
 def _code(feature: Feature, value: Value) -> float | Violation:

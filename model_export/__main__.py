@@ -48,7 +48,8 @@ def _export(options: argparse.Namespace) -> None:
     manifest = exported.manifest
     print(exported.folder)
     print(f"digest     {exported.digest}")
-    print(f"threshold  {manifest.threshold}")
+    if manifest.interval is None:
+        print(f"threshold  {manifest.threshold}")
     for name, metric in manifest.metrics.items():
         print(f"{name:9}  {metric.value:.4f}  ({metric.low:.4f} to {metric.high:.4f})")
 

@@ -1,16 +1,20 @@
 """`forest.v1.PredictionService`: decode, validate and encode, run, answer."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from forest.v1.prediction_service_pb2 import (
     Classification,
     InputWarning,
+    Interval,
     PredictRequest,
     PredictResponse,
     Record,
+    Regression,
 )
 from google.protobuf.message import DecodeError
 
+from model_bundle.decision import Decision, Estimate
 from model_bundle.encoding import InvalidRow, Value
 from server.call import Call, Method, Unary
 from server.models import Models
@@ -62,19 +66,18 @@ class PredictionService:
                     )
             except InvalidRow as error:
                 raise invalid_row(0, error.violations) from error
-            probability = bundle.session.score_row()
+            score = bundle.session.score_row()
         decision = bundle.decision
+        if isinstance(decision, Decision):
+            outcome: dict[str, Any] = {"classification": _classification(decision, score)}
+        else:
+            outcome = {"regression": _regression(decision, score)}
         response = PredictResponse(
             request_id=request.request_id,
             model=model.name,
             version=model.version,
             digest=model.digest,
-            classification=Classification(
-                label=decision.label(probability),
-                probability=probability,
-                threshold=decision.threshold,
-                risk_level=decision.risk_level(probability),
-            ),
+            **outcome,
         )
         if odd:
             response.warnings.extend(
@@ -93,6 +96,20 @@ def undecodable(message: str) -> StatusError:
     return StatusError(
         Code.INVALID_ARGUMENT, f"the request is no {message}: generate the client's stubs again from proto/"
     )
+
+
+def _classification(decision: Decision, probability: float) -> Classification:
+    return Classification(
+        label=decision.label(probability),
+        probability=probability,
+        threshold=decision.threshold,
+        risk_level=decision.risk_level(probability),
+    )
+
+
+def _regression(estimate: Estimate, value: float) -> Regression:
+    low, high = estimate.interval(value)
+    return Regression(value=value, interval=Interval(low=low, high=high, coverage=estimate.coverage))
 
 
 def _values(record: Record) -> dict[str, Value]:

@@ -52,8 +52,7 @@ def test_a_right_bundle_scores_as_its_golden_rows(folder: Path):
         assert loaded.digest == digest.of_file(folder / bundle.MANIFEST)
         for row in golden.from_bytes((folder / bundle.GOLDEN).read_bytes()):
             loaded.encoder.encode_record(row.record)
-            assert loaded.session.score_row() == row.probability
-            assert loaded.decision.label(row.probability) == row.label
+            assert loaded.decision.outcome(loaded.session.score_row()) == row.outcome
 
 
 @pytest.mark.parametrize("name", bundle.FILES)
@@ -138,7 +137,7 @@ def test_refuses_golden_rows_of_another_label(folder: Path):
 
 def test_refuses_a_threshold_that_turns_a_label(folder: Path):
     rows = golden.from_bytes((folder / bundle.GOLDEN).read_bytes())
-    least = min(row.probability for row in rows if row.label == "fraud")
+    least = min(row.outcome["probability"] for row in rows if row.outcome["label"] == "fraud")
     change(folder, lambda document: document.update(threshold=float(np.nextafter(least, 1))))
     assert "label legitimate, but the trained forest gave fraud" in refusal(folder)
 
@@ -226,10 +225,14 @@ def test_sessions_of_one_process_do_not_mix(folder: Path):
     loaded, other = bundle.load(folder), bundle.load(folder)
     with closing(loaded.session), closing(other.session):
         rows = golden.from_bytes((folder / bundle.GOLDEN).read_bytes())
-        low, high = min(rows, key=lambda row: row.probability), max(rows, key=lambda row: row.probability)
+        by_score = sorted(rows, key=lambda row: row.outcome["probability"])
+        low, high = by_score[0], by_score[-1]
         loaded.encoder.encode_record(low.record)
         other.encoder.encode_record(high.record)
-        assert (loaded.session.score_row(), other.session.score_row()) == (low.probability, high.probability)
+        assert (loaded.session.score_row(), other.session.score_row()) == (
+            low.outcome["probability"],
+            high.outcome["probability"],
+        )
 
 
 def test_digests(tmp_path: Path):

@@ -48,7 +48,7 @@ def interval(outcomes: np.ndarray, weight: float) -> tuple[float, float]:
 @pytest.mark.timeout(1200)
 def test_finds_fraud_in_payments_held_out(capsys: pytest.CaptureFixture[str]):
     payments = table.read(PAYMENTS, RECIPE)
-    rows, labels = payments.rows, payments.labels
+    rows, labels = payments.rows, payments.targets
     # Copies of a row stay in one fold: a copy of a training row would tell nothing.
     groups = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
     outcomes = {weight: np.zeros((len(labels), 3), np.int64) for weight in (1.0, NATURAL)}
@@ -56,11 +56,11 @@ def test_finds_fraud_in_payments_held_out(capsys: pytest.CaptureFixture[str]):
     with joblib.parallel_config("threading", n_jobs=2):
         for repeat, train, held_out in folds(labels, groups):
             part = Part(rows[train], labels[train])
-            forest = training.train(RECIPE, part, repeat)
-            validation, validation_scores = training.out_of_bag(forest, part)
-            scores, truth = training.probabilities(forest, rows[held_out]), labels[held_out] == 1
+            trained = training.train(RECIPE, part, repeat)
+            validation, validation_scores = training.out_of_bag(trained, part)
+            scores, truth = trained.scores(rows[held_out]), labels[held_out] == 1
             for weight, counts in outcomes.items():
-                called = scores >= threshold.choose(validation_scores, validation.labels, weight)
+                called = scores >= threshold.choose(validation_scores, validation.targets, weight)
                 outcome = np.column_stack([called & truth, called & ~truth, ~called & truth])
                 counts[held_out] += outcome
                 by_repeat[weight][repeat] += outcome.sum(axis=0)

@@ -37,11 +37,11 @@ def test_the_fraud_recipe_has_the_published_columns():
 
 
 def test_generated_payments_look_like_payments():
-    rows, labels = RECIPE.generate(np.random.default_rng(3), 20_000)
-    assert rows.shape == (20_000, 30)
-    assert np.isfinite(rows).all()
-    assert 0.014 < labels.mean() < 0.020
-    time, amount = rows[:, 0], rows[:, -1]
+    columns = RECIPE.generate(np.random.default_rng(3), 20_000)
+    assert list(columns) == [*(feature.name for feature in RECIPE.features), "Class"]
+    assert all(column.shape == (20_000,) and np.isfinite(column).all() for column in columns.values())
+    assert 0.014 < columns["Class"].mean() < 0.020
+    time, amount = columns["Time"], columns["Amount"]
     assert 0 <= time.min() <= time.max() < 172_800
     assert (np.diff(time) >= 0).all()
     assert 0 <= amount.min() <= amount.max() <= 25_000
