@@ -66,10 +66,13 @@ def train(recipe: Recipe, part: Part, seed: int) -> Trained:
     """
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor  # noqa: PLC0415
 
-    kind = RandomForestClassifier if isinstance(recipe.target, Label) else RandomForestRegressor
+    classifies = isinstance(recipe.target, Label)
+    kind = RandomForestClassifier if classifies else RandomForestRegressor
+    validated_out_of_bag = classifies or recipe.split == "random"
     imputed = _imputed(recipe)
     rows = np.where(np.isnan(part.rows), imputed, part.rows)
-    forest = kind(**recipe.forest, oob_score=True, random_state=seed).fit(rows, part.targets)
+    forest = kind(**recipe.forest, oob_score=validated_out_of_bag, random_state=seed)
+    forest.fit(rows, part.targets)
     return Trained(forest, imputed, round_leaves(forest))
 
 

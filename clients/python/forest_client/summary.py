@@ -53,7 +53,8 @@ class Summary:
             return
         response = outcome.response
         self.scored += 1
-        self.positives += response.classification.label == self._positive
+        if self._positive:
+            self.positives += response.classification.label == self._positive
         self._values += response.regression.value
         self.warned += bool(response.warnings)
         self._versions[f"{response.model} {response.version}"] += 1
