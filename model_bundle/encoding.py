@@ -238,14 +238,12 @@ class Encoder:
                 if value not in range(len(feature.categories) or 2):
                     violations.append(_wrong_code(feature, value))
             elif not self._low[index] <= value <= self._high[index]:
-                message = (
-                    f"{feature.name}: {value:g} is outside the range of training, "
-                    f"{feature.minimum:g} to {feature.maximum:g}"
-                )
+                span = f"{feature.minimum:g} to {feature.maximum:g}"
+                place = f"{feature.name}: {value:g} is outside the range"
                 if feature.out_of_range == "reject":
-                    violations.append(Violation(feature.name, "OUT_OF_RANGE", message))
+                    violations.append(Violation(feature.name, "OUT_OF_RANGE", f"{place} allowed, {span}"))
                 else:
-                    odd.append(OutOfTrainingRange(feature.name, message))
+                    odd.append(OutOfTrainingRange(feature.name, f"{place} of training, {span}"))
         if violations:
             raise InvalidRow(violations)
         return odd

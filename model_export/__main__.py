@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         "forest-export",
         description="Train a model, convert it to ONNX, prove the two equal, and write a bundle.",
     )
-    parser.add_argument("model", metavar="MODEL", help="the model to make, as fraud")
+    parser.add_argument(
+        "model", metavar="MODEL", help="the model to make, as fraud; or a recipe's file, as path/to/recipe.py"
+    )
     parser.add_argument(
         "--data",
         type=Path,

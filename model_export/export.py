@@ -250,10 +250,10 @@ def _lacking(features: tuple[Feature, ...], parts: Split) -> list[Trial]:
 
 
 def _ranged(features: tuple[Feature, ...], train: Part) -> tuple[Feature, ...]:
-    """Return the features, numbers with the ranges of the training rows."""
+    """Return the features; numbers without a range have that of the training rows."""
     return tuple(
         replace(feature, minimum=float(np.nanmin(column)), maximum=float(np.nanmax(column)))
-        if feature.type == "number" and not np.isnan(column).all()
+        if feature.type == "number" and feature.minimum is None and not np.isnan(column).all()
         else feature
         for feature, column in zip(features, train.rows.T, strict=True)
     )

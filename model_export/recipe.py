@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_bundle.encoding import Encoder, InvalidRow, Value
-from model_bundle.manifest import Feature, ManifestError, Missing, OutOfRange, check_name
+from model_bundle.manifest import Feature, ManifestError, Missing, check_name
 from model_export import recipes
 from model_export.cell import Reader
 from model_export.error import ExportError
@@ -30,10 +30,15 @@ class RecipeError(ExportError):
 
 
 def number(
-    name: str, description: str, *, missing: Missing = "reject", out_of_range: OutOfRange = "warn"
+    name: str, description: str, *, missing: Missing = "reject", within: tuple[float, float] | None = None
 ) -> Feature:
-    """Return a feature that is a number. Its range is the training rows' own."""
-    return Feature(name, "number", missing, description, out_of_range=out_of_range)
+    """Return a feature that is a number.
+
+    Outside of ``within`` it is an error, in the data and in requests. Without that its range is the training
+    rows' own, and a number outside of it is scored with a warning.
+    """
+    least, greatest = within or (None, None)
+    return Feature(name, "number", missing, description, least, greatest, "reject" if within else "warn")
 
 
 def category(name: str, description: str, *categories: str, missing: Missing = "reject") -> Feature:
@@ -124,7 +129,7 @@ class Recipe:
     purpose, limits
         What the model is for, and what it is not to be used for: the model card's, a paragraph each.
     features
-        In order, without ranges: those come from the data.
+        In order. A range that a feature has none of comes from the training rows.
     target
         A `Label` makes it a binary classification, a `Quantity` a regression.
     forest
@@ -190,6 +195,8 @@ class Recipe:
         for feature in self.features:
             if (feature.type == "category") != bool(feature.categories):
                 raise self._error(f"{feature.name}: categories belong to a feature of type category")
+            if feature.out_of_range == "reject" and feature.minimum is None:
+                raise self._error(f"{feature.name}: out_of_range is 'reject', but there is no range")
         rule = {feature.name for feature in self.features if feature.missing == "impute"}
         if odd := sorted(rule ^ self.imputed.keys()):
             raise self._error(f"{', '.join(odd)}: what is imputed, and missing='impute', go together")

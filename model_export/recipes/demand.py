@@ -12,9 +12,9 @@ from model_export.history import DAY, WEEK, Series, by_hour, known
 from model_export.recipe import Columns, Preparation, Quantity, Recipe, flag, number
 
 _CALENDAR = (
-    number("hr", "The hour of the day, 0 to 23.", out_of_range="reject"),
-    number("weekday", "The day of the week; 0 is Sunday.", out_of_range="reject"),
-    number("mnth", "The month, 1 to 12."),
+    number("hr", "The hour of the day.", within=(0, 23)),
+    number("weekday", "The day of the week; 0 is Sunday.", within=(0, 6)),
+    number("mnth", "The month.", within=(1, 12)),
     flag("holiday", "Whether the day is a holiday."),
     flag("workingday", "Whether the day is neither at a weekend nor a holiday."),
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from model_bundle import bundle, digest, golden, runtime
@@ -256,3 +257,38 @@ def test_refuses_a_manifest_with_two_features_swapped(folder: Path):
 
     change(folder, swap)
     assert "but the trained forest gave" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"value": 1e6}, "golden row 1 (ordinary): value "),
+        ({"low": -1.0}, "golden row 1 (ordinary): low "),
+        ({"high": 1e6}, "golden row 1 (ordinary): high "),
+        (
+            {"label": "much"},
+            "golden row 1 (ordinary) has value, low, high, label, but the model gives value, low",
+        ),
+        ({"value": "much"}, "golden row 1 (ordinary): value "),
+        ({"value": None}, "golden row 1 (ordinary): value "),
+    ],
+)
+def test_refuses_a_regression_whose_golden_rows_do_not_replay(
+    four_models: Path, tmp_path: Path, values: dict[str, object], message: str
+):
+    folder = Path(shutil.copytree(four_models / "demand" / "1.0.0", tmp_path / "demand" / "1.0.0"))
+    bundle.load(folder).session.close()
+    change_golden(folder, 0, **values)
+    assert refusal(folder).startswith(f"golden.jsonl: {message}")
+
+
+def test_refuses_a_graph_that_fills_a_missing_value_otherwise_than_in_training(
+    four_models: Path, tmp_path: Path
+):
+    folder = Path(shutil.copytree(four_models / "churn" / "1.0.0", tmp_path / "churn" / "1.0.0"))
+    graph = onnx.load(folder / bundle.GRAPH)
+    (imputer,) = [node for node in graph.graph.node if node.op_type == "Imputer"]
+    (values,) = [item.floats for item in imputer.attribute if item.name == "imputed_value_floats"]
+    values[-1] = 5_000.0
+    rewrite(folder, bundle.GRAPH, graph.SerializeToString())
+    assert "probability" in refusal(folder)

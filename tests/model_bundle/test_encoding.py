@@ -146,7 +146,7 @@ def test_any_vector_is_encoded_or_refused_by_what_is_wrong_with_it(values: list[
         ({"Amount": 10**400}, "Amount", "NOT_FINITE", "Amount: 1000"),
         ({"Amount": "12"}, "Amount", "WRONG_TYPE", "Amount: expects a number, not '12'"),
         ({"Amount": True}, "Amount", "WRONG_TYPE", "Amount: expects a number, not True"),
-        ({"Age": 17.0}, "Age", "OUT_OF_RANGE", "Age: 17 is outside the range of training, 18 to 90"),
+        ({"Age": 17.0}, "Age", "OUT_OF_RANGE", "Age: 17 is outside the range allowed, 18 to 90"),
         ({"Plan": "gold"}, "Plan", "UNKNOWN_CATEGORY", "Plan: 'gold' is none of 'basic', 'plus', 'pro'"),
         ({"Plan": "x" * 99}, "Plan", "UNKNOWN_CATEGORY", "Plan: '" + "x" * 46 + "... is none of"),
         ({"Plan": 1.0}, "Plan", "WRONG_TYPE", "Plan: expects text, not 1.0"),

@@ -22,6 +22,10 @@ def test_refuses_a_number_of_trees_that_makes_probabilities_inexact(trees: objec
     [
         ({"features": (category("Colour", ""),)}, "Colour: categories belong to a feature of type category"),
         ({"features": (Feature("Age", "number", "reject", categories=("a",)),)}, "Age: categories belong"),
+        (
+            {"features": (Feature("Age", "number", "reject", out_of_range="reject"),)},
+            "Age: out_of_range is 'reject', but there is no range",
+        ),
         ({"features": ()}, "features: none, or one that appears twice"),
         ({"features": (number("Age", ""), number("Age", ""))}, "features: none, or one that appears twice"),
         ({"features": (number("Class", ""),)}, "Class: the target, or unused, and so no feature"),

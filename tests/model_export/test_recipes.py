@@ -69,6 +69,16 @@ def test_reads_the_published_header_and_what_is_generated(name: str, tmp_path: P
     assert np.array_equal(read.targets, made.targets)
 
 
+def test_a_number_outside_of_what_is_allowed_is_refused_in_the_data_too(tmp_path: Path):
+    found = recipe.find("demand")
+    lines = write(tmp_path / "data.csv", found)
+    place = lines[0].index("weekday")
+    lines[-1][place] = "7"
+    (tmp_path / "data.csv").write_text("\n".join(",".join(line) for line in lines))
+    with pytest.raises(TableError, match="weekday: 7 is outside the range allowed, 0 to 6"):
+        table.read(tmp_path / "data.csv", found)
+
+
 @pytest.mark.parametrize("label", ["class", "default payment next month", "default", "Y"])
 def test_credit_takes_each_name_that_the_label_is_published_under(label: str, tmp_path: Path):
     found = recipe.find("credit")
