@@ -36,8 +36,8 @@ class ManifestError(ValueError):
 class Feature:
     """One column of the graph's input.
 
-    ``minimum`` and ``maximum`` are the training data's own, or what is allowed, for numbers only. A category's
-    code is its index in ``categories``; a flag's is 0 or 1.
+    ``minimum`` and ``maximum`` are the training data's own, or what is allowed, for numbers only. A
+    category's code is its index in ``categories``; a flag's is 0 or 1.
     """
 
     name: str
