@@ -4,7 +4,8 @@ import importlib
 import importlib.util
 import pkgutil
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -249,18 +250,43 @@ def _read(path: Path) -> Recipe:
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
     except Exception as error:
-        raise RecipeError(f"{path}{_line(error, path)}: {type(error).__name__}: {error}") from error
+        raise RecipeError(f"{path}{_line(error, str(path))}: {_said(error)}") from error
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise RecipeError(f"{path}: it has no RECIPE: docs/export.md shows a recipe")
     return recipe
 
 
-def _line(error: Exception, path: Path) -> str:
+@contextmanager
+def blamed(recipe: Recipe, part: str, function: Callable[..., Any] | None = None) -> Iterator[None]:
+    """Turn what goes wrong in a recipe's own code, or by its word, into a `RecipeError` in one line.
+
+    Parameters
+    ----------
+    recipe
+        Whose.
+    part
+        What of it.
+    function
+        Of the recipe: the line of its file is told.
+    """
+    try:
+        yield
+    except ExportError:
+        raise
+    except Exception as error:
+        file = getattr(getattr(function, "__code__", None), "co_filename", "")
+        place = f" ({Path(file).name}{_line(error, file)})" if file else ""
+        raise RecipeError(f"recipe {recipe.name}: {part}{place}: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _line(error: Exception, file: str) -> str:
     """Return ``:LINE``, the last line of a file that an error came through."""
     if isinstance(error, SyntaxError):
         return f":{error.lineno}"
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
-    ]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f":{lines[-1]}" if lines else ""

@@ -19,7 +19,7 @@ from model_bundle.encoding import Encoder, InvalidRow, Value
 from model_export import cell
 from model_export.cell import Reader
 from model_export.error import ExportError
-from model_export.recipe import Columns, Label, Preparation, Recipe
+from model_export.recipe import Columns, Label, Preparation, Recipe, RecipeError, blamed
 
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 
@@ -53,8 +53,9 @@ class Table:
 
 def generate(recipe: Recipe, seed: int) -> Table:
     """Make a recipe's built-in data: the same for the same seed. It is read as a file would be."""
-    columns = recipe.generate(np.random.default_rng(seed), recipe.generated_rows)
-    cells = zip(*(map(_written, column.tolist()) for column in columns.values()), strict=True)
+    with blamed(recipe, "generate", recipe.generate):
+        columns = recipe.generate(np.random.default_rng(seed), recipe.generated_rows)
+        cells = list(zip(*(map(_written, column.tolist()) for column in columns.values()), strict=True))
     values, written = _values(_Lines.of_cells("generator", list(columns), cells), recipe)
     rows, targets = _encoded("generator", values, written, recipe)
     exact = rows.astype("<f8")
@@ -112,11 +113,15 @@ def _prepared(
 ) -> dict[str, list[Value]]:
     """Return the columns that the recipe makes of the published ones."""
     published: Columns = {name: np.array(values) for name, values in columns.items()}
-    try:
-        prepared = preparation.prepare(published)
-    except ValueError as error:
-        raise TableError(f"{source}: {error}") from error
-    made = {name: values.tolist() for name, values in prepared.items()}
+    with blamed(recipe, "prepare", preparation.prepare):
+        try:
+            prepared = preparation.prepare(published)
+        except ValueError as error:
+            raise TableError(f"{source}: {error}") from error
+        made = {name: values.tolist() for name, values in prepared.items()}
+    wanted = [*(feature.name for feature in recipe.features), recipe.target.column]
+    if lacking := [name for name in wanted if name not in made]:
+        raise RecipeError(f"recipe {recipe.name}: prepare: it makes no column {', '.join(lacking)}")
     if not made[recipe.target.column]:
         raise TableError(f"{source}: too few rows: none of them has all of its past in the file")
     return made
@@ -134,7 +139,13 @@ def _encoded(
         except InvalidRow as error:
             raise TableError(f"{source}: row {index + 1}: {error}") from error
         rows[index] = encoder.row
-    return rows, np.array(targets, np.int8 if isinstance(recipe.target, Label) else np.float64)
+    if isinstance(recipe.target, Label):
+        return rows, np.array(targets, np.int8)
+    quantities = np.array(targets, np.float64)
+    least, allowed = float(quantities.min()), recipe.target.least
+    if allowed is not None and least < allowed:
+        raise TableError(f"{source}: {recipe.target.column} goes down to {least:g}, below {allowed:g}")
+    return rows, quantities
 
 
 def _content(path: Path) -> bytes:

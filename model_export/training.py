@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model_bundle.encoding import Encoder
 from model_export.grid import LEAF_STEP, leaf_step
-from model_export.recipe import Label, Recipe
+from model_export.recipe import Label, Recipe, blamed
 from model_export.split import Part
 
 Forest = Any
@@ -71,8 +71,9 @@ def train(recipe: Recipe, part: Part, seed: int) -> Trained:
     validated_out_of_bag = classifies or recipe.split == "random"
     imputed = _imputed(recipe)
     rows = np.where(np.isnan(part.rows), imputed, part.rows)
-    forest = kind(**recipe.forest, oob_score=validated_out_of_bag, random_state=seed)
-    forest.fit(rows, part.targets)
+    with blamed(recipe, "forest"):
+        forest = kind(**recipe.forest, oob_score=validated_out_of_bag, random_state=seed)
+        forest.fit(rows, part.targets)
     return Trained(forest, imputed, round_leaves(forest))
 
 

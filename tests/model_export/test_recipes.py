@@ -1,6 +1,7 @@
 """The recipes that come along: what they take, and what they must not look at."""
 
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from model_bundle import bundle, golden
 from model_export import recipe, table
-from model_export.recipe import Recipe
+from model_export.export import export
+from model_export.recipe import Preparation, Recipe, RecipeError
 from model_export.split import split
 from model_export.table import TableError
 
@@ -130,6 +132,15 @@ def test_a_cell_that_is_not_what_its_column_holds_is_named(
     assert str(caught.value) == f"{tmp_path}/data.csv:6: column {column}: {message}"
 
 
+def test_a_value_below_the_least_is_refused(tmp_path: Path):
+    found = recipe.find("demand")
+    lines = write(tmp_path / "data.csv", found)
+    lines[-1][-1] = "-3"
+    (tmp_path / "data.csv").write_text("\n".join(",".join(line) for line in lines))
+    with pytest.raises(TableError, match=r"data\.csv: cnt goes down to -3, below 0"):
+        table.read(tmp_path / "data.csv", found)
+
+
 def test_demand_needs_a_past_and_no_hour_twice(tmp_path: Path):
     found = recipe.find("demand")
     lines = write(tmp_path / "data.csv", found, 600)
@@ -194,3 +205,51 @@ def test_the_card_of_a_model_with_categories_shows_them_and_what_is_imputed(four
     assert "Month-to-month, One year, Two year" in page
     assert "impute 0.0" in page
     assert "With each feature missing that may be" in page
+
+
+def nothing(random: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
+    raise KeyError("rows")
+
+
+def uneven(random: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
+    return {"Age": np.zeros(3), "Class": np.zeros(2)}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("fraud", {"generate": nothing}, r"generate \(test_recipes.py:\d+\): KeyError: 'rows'"),
+        (
+            "fraud",
+            {"generate": uneven},
+            r"generate \(test_recipes.py\): ValueError: zip\(\) argument 2 is shorter",
+        ),
+        (
+            "churn",
+            {"forest": {"n_estimators": 4, "max_features": "few"}},
+            "forest: InvalidParameterError: The 'max_",
+        ),
+        ("churn", {"forest": {"n_estimators": 4, "leaves": 3}}, "forest: TypeError: .* argument 'leaves'"),
+        (
+            "demand",
+            {"preparation": Preparation({}, lambda columns: columns)},
+            "prepare: it makes no column hr, ",
+        ),
+        (
+            "demand",
+            {"preparation": Preparation({}, lambda columns: {}["a"])},
+            r"prepare \(.*\): KeyError: 'a'",
+        ),
+    ],
+)
+def test_a_recipes_own_fault_is_told_in_one_line(name: str, changes: dict, message: str, tmp_path: Path):
+    found = recipe.find(name)
+    if "preparation" in changes:
+        columns = {"unused": (), "generate": lambda random, rows: {"cnt": np.ones(3)}}
+        changes = {**changes, **columns}
+    found = replace(found, generated_rows=300, **changes)
+    with pytest.raises(RecipeError) as caught:
+        export(found, None, models=tmp_path, version="1.0.0", seed=0, say=lambda line: None)
+    assert re.match(f"recipe {name}: {message}", str(caught.value)), caught.value
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
