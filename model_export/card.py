@@ -54,6 +54,10 @@ _SPLITTING = {
     ("time", True): "By time: the test part is later than every row of the training part.",
     ("time", False): "By time: the test part is later than every row of the training part.",
 }
+_RESAMPLING = {
+    "random": "drawn row by row",
+    "time": "drawn in blocks of rows that follow each other, as by time neighbours are alike",
+}
 _TRIALS = {
     "split": "On the value of each split of each tree, and one ulp below and above it",
     "extreme": "Each feature in turn at zero, at the tiniest and at the greatest numbers",
@@ -104,7 +108,7 @@ def render(
     names = [feature.name for feature in manifest.features]
     with plots.drawing():
         task = (
-            _regression(manifest, parts, test_scores)
+            _regression(recipe, manifest, parts, test_scores)
             if validated is None
             else _classification(manifest, parts, validated, test_scores)
         )
@@ -154,14 +158,16 @@ def _classification(
     }
 
 
-def _regression(manifest: Manifest, parts: Split, values: NDArray[np.float64]) -> dict[str, Any]:
+def _regression(
+    recipe: Recipe, manifest: Manifest, parts: Split, values: NDArray[np.float64]
+) -> dict[str, Any]:
     """Return what the page tells of a regression, its plots as SVG."""
     interval = manifest.interval
     assert interval is not None  # noqa: S101 - a regression has one
     true = parts.test.targets
     low, high = fit.intervals(values, Estimate(interval))
     return {
-        "resampling": "drawn in blocks of rows that follow each other, as by time neighbours are alike",
+        "resampling": _RESAMPLING[recipe.split],
         "coverage": manifest.metrics["coverage"].value,
         "bands": _bands(interval, values, (low <= true) & (true <= high)),
         "plots": {

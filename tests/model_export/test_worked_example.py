@@ -65,6 +65,9 @@ def test_it_is_exported_by_its_file_and_proved(exported: subprocess.CompletedPro
     assert manifest.metrics["coverage"].low <= 0.9 <= manifest.metrics["coverage"].high
     assert manifest.interval is not None
     assert "out of bag" in manifest.interval.method
+    page = (folder / "models/house/1.0.0/model_card.html").read_text()
+    assert "drawn row by row" in page
+    assert "impute 435.0" in page
 
 
 def test_it_is_served_and_answers_the_pages_call(
