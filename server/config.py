@@ -52,8 +52,8 @@ class Config:
     max_connection_age_grace: float = _setting(10.0, "calls on a connection so asked have so long to finish")
     leave_timeout: float = _setting(
         0.0,
-        "after SIGTERM clients are not told so long at most, until they have gone: those that look servers up "
-        "in DNS find the others when their connections age, and not before; 0: they are told at once",
+        "after SIGTERM clients are not told so long at most, until they have gone: those that look servers "
+        "up in DNS find the others when their connections age, and not before; 0: they are told at once",
     )
     drain_timeout: float = _setting(
         45.0,

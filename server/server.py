@@ -116,8 +116,8 @@ class Server:
     def _leave(self) -> None:
         """Let clients find the others before they are told that this server goes.
 
-        Who looks servers up in DNS does so when a connection ends, not when one of them is NOT_SERVING. Told too
-        soon, a client may know nobody else to ask: its calls would fail until a connection has aged.
+        Who looks servers up in DNS does so when a connection ends, not when one of them is NOT_SERVING. Told
+        too soon, a client may know nobody else to ask: its calls would fail until a connection has aged.
         """
         if not self._config.leave_timeout:
             return

@@ -125,8 +125,8 @@ def test_the_project_refuses_a_foreign_repository(system: System, setting: Setti
     refusal = "not permitted in project"
     if not setting.repository_in_cluster.startswith("file:"):
         refusal += "|not accessible"
+    path = f"kustomize/overlays/{STAGING}/{MODEL}"
     with pytest.raises(RefusedError, match=refusal):
-        path = f"kustomize/overlays/{STAGING}/{MODEL}"
         system.argocd.ask("POST", "v1/applications", _application(f"file://{foreign}", path))
 
 
