@@ -7,8 +7,10 @@ PROTO_BIN := .venv-proto/bin
 STUBS := clients/python
 PROTOS := $(sort $(shell find proto -name "*.proto"))
 
-# Any version of the fraud model will do; if there is none, this one is made.
-BUNDLE := $(firstword $(wildcard models/fraud/*/manifest.json) models/fraud/1.0.0/manifest.json)
+# Any version of a model will do; if there is none, this one is made.
+MODELS := fraud credit churn demand
+BUNDLES := $(foreach model,$(MODELS),\
+	$(firstword $(wildcard models/$(model)/*/manifest.json) models/$(model)/1.0.0/manifest.json))
 
 # A stamp's name holds the digest of what it depends on: a file that is merely touched costs nothing, and a
 # clone that has moved is set up again.
@@ -26,7 +28,7 @@ help: ## list these commands
 
 setup: $(EDITABLE) ## install everything, by its lock, into .venv
 
-serve: setup $(BUNDLE) ## start the server on localhost:50051 and score one transaction
+serve: setup $(BUNDLES) ## start the server on localhost:50051 with four models, and score a row with each
 	@$(BIN)/python quickstart.py
 
 test: setup $(PROTO_INSTALLED) ## run the whole test suite
@@ -97,8 +99,8 @@ cluster-soak: setup ## the same, a hundred times over, with every kind of bad re
 clean: ## remove what the commands above have made, but no model
 	rm -rf .venv .venv-proto .venv-lock .pytest_cache .ruff_cache .mypy_cache .hypothesis build
 
-$(BUNDLE): | $(EDITABLE)
-	$(BIN)/forest-export fraud
+models/%/1.0.0/manifest.json: | $(EDITABLE)
+	$(BIN)/forest-export $*
 
 $(INSTALLED):
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, and \

@@ -1,4 +1,4 @@
-"""What `make serve` does: start a server, score one transaction through it, say how to score the next.
+"""What `make serve` does: start a server, score a row with each model, say how to score the next.
 
 The server is left in the foreground until Ctrl-C.
 """
@@ -20,7 +20,7 @@ from model_bundle import bundle, golden
 from model_bundle.manifest import version_key
 
 MODELS = Path("models")
-MODEL = "fraud"
+Record = dict[str, float | str | bool | None]
 PORT, HEALTH_PORT = 50051, 50052
 
 
@@ -36,7 +36,7 @@ def main() -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: server.terminate())
         if serving(server):
-            show(sample())
+            show({model.name: sample(model) for model in sorted(MODELS.iterdir()) if versions(model)})
         return server.wait()
 
 
@@ -61,21 +61,27 @@ def serving(server: "subprocess.Popen[bytes]") -> bool:
     return False
 
 
-def sample() -> dict[str, float | str | bool | None]:
-    """Return the first golden row of the model's highest version, by feature name."""
-    folder = max((MODELS / MODEL).iterdir(), key=lambda version: version_key(version.name))
+def versions(model: Path) -> list[Path]:
+    """Return the bundles of a model's folder."""
+    return [manifest.parent for manifest in model.glob(f"[!.]*/{bundle.MANIFEST}")]
+
+
+def sample(model: Path) -> Record:
+    """Return the first golden row of a model's highest version, by feature name."""
+    folder = max(versions(model), key=lambda version: version_key(version.name))
     return dict(golden.from_bytes((folder / bundle.GOLDEN).read_bytes())[0].record)
 
 
-def show(record: dict[str, float | str | bool | None]) -> None:
-    """Score a record with forest-predict, and print the command that did."""
+def show(records: dict[str, Record]) -> None:
+    """Score each model's record with forest-predict, and print the commands that did."""
     forest_predict = os.path.relpath(Path(sys.executable).with_name("forest-predict"))
-    command = [forest_predict, MODEL, "--json", json.dumps(record)]
-    print("\nThe first golden row, scored over gRPC:", flush=True)
-    subprocess.run(command, check=True)  # noqa: S603 - words of our own
-    print(
-        f"\nScore it from another terminal:\n\n{shlex.join(command)}\n\nCtrl-C stops the server.", flush=True
-    )
+    commands = [[forest_predict, model, "--json", json.dumps(record)] for model, record in records.items()]
+    for command in commands:
+        print(f"\nThe first golden row of {command[1]}, scored over gRPC:", flush=True)
+        subprocess.run(command, check=True)  # noqa: S603 - words of our own
+    print("\nScore them from another terminal:\n")
+    print("\n\n".join(map(shlex.join, commands)))
+    print("\nCtrl-C stops the server.", flush=True)
 
 
 if __name__ == "__main__":

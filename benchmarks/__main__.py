@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import start, unary
+from benchmarks import names, start, unary
 
-_MEASUREMENTS = {"unary": unary.run, "start": start.run}
+_MEASUREMENTS = {"unary": unary.run, "start": start.run, "names": names.run}
 
 
 def main() -> int:
@@ -15,13 +15,16 @@ def main() -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(_MEASUREMENTS)}; default: all"
     )
-    parser.add_argument("--models", type=Path, default=Path("models"), help="folder with a bundle of fraud")
+    parser.add_argument(
+        "--models", type=Path, default=Path("models"), help="folder with bundles of fraud and churn"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(_MEASUREMENTS):
         parser.error(f"no measurement {', '.join(sorted(unknown))}")
-    if not any((arguments.models / "fraud").glob("*/manifest.json")):
-        parser.error(f"no bundle of fraud in {arguments.models}: make one with forest-export fraud")
+    for model in ("fraud", "churn"):
+        if not any((arguments.models / model).glob("*/manifest.json")):
+            parser.error(f"no bundle of {model} in {arguments.models}: make one with forest-export {model}")
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
     for name in arguments.names or _MEASUREMENTS:

@@ -18,6 +18,7 @@ import numpy as np
 from forest.v1.prediction_service_pb2 import Classification, PredictRequest, PredictResponse
 
 import model_bundle.runtime  # noqa: F401 - turns telemetry off before onnxruntime is imported
+from model_bundle.decision import Decision
 from server import grpcio_front
 from server.call import Call, Unary
 from server.grpcio_front import GrpcioFront
@@ -92,6 +93,7 @@ def _raw(models: Path) -> Callable[[bytes, Call], bytes]:
             bundle.encoder.encode_vector(values)
             probability = bundle.session.score_row()
         decision = bundle.decision
+        assert isinstance(decision, Decision)
         label, level = decision.label(probability).encode(), decision.risk_level(probability).encode()
         outcome = (
             b"\x0a" + bytes([len(label)]) + label + b"\x11" + pack_double(probability)

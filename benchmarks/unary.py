@@ -14,23 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from forest.v1.prediction_service_pb2 import PredictRequest, PredictResponse, Vector
+from forest.v1.prediction_service_pb2 import PredictResponse
 
-from benchmarks import cores, load
+from benchmarks import cores, load, rows
 from benchmarks.candidates import PATH
-from model_bundle import bundle, golden
+from model_bundle.golden import GoldenRow
 
 _SECONDS = 2.0
+_TOLERANCE = 1e-6
 _WARM_UP_CALLS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is measured: its name in the table, its command, and whether its request is by name."""
+    """What is measured: its name in the table, its command, its request's model and whether it is by name."""
 
     name: str
     command: tuple[str, ...]
     by_name: bool = False
+    model: str = "fraud"
 
 
 _CANDIDATE = ("-m", "benchmarks.candidates")
@@ -51,6 +53,7 @@ SUBJECTS = (
     Subject("echo, queue, bursts", (*_CANDIDATE, "echo", "queue", "64")),
     Subject("forest-serve", SERVER),
     Subject("forest-serve, by name", SERVER, by_name=True),
+    Subject("forest-serve, 19 mixed by name", SERVER, by_name=True, model="churn"),
 )
 ECHO = SUBJECTS[0]
 
@@ -93,23 +96,17 @@ class _Running:
 
 def measure(models: Path, rounds: int) -> dict[str, list[load.Run]]:
     """Measure every subject so many times; return its runs by its name."""
-    folder = max((models / "fraud").glob("[!.]*"))
-    rows = golden.from_bytes((folder / bundle.GOLDEN).read_bytes())
-    # The usual transaction: nothing about it is odd.
-    row = next(row for row in rows if row.kind == "ordinary")
-    values = [float(value) for value in row.record.values() if isinstance(value, float)]
-    by_position = PredictRequest(model="fraud", request_id="transaction-0001", vector=Vector(values=values))
-    by_name = PredictRequest(model="fraud", request_id="transaction-0001")
-    for name, value in zip(row.record, values, strict=True):
-        by_name.record.features[name].number = value
+    folders = {name: max((models / name).glob("[!.]*")) for name in {each.model for each in SUBJECTS}}
     running: list[_Running] = []
     runs: dict[str, list[load.Run]] = {subject.name: [] for subject in SUBJECTS}
     try:
         for subject in SUBJECTS:
-            request = by_name if subject.by_name else by_position
-            running.append(_Running(subject, models, request.SerializeToString()))
+            folder = folders[subject.model]
+            running.append(
+                _Running(subject, models, rows.request(folder, subject.by_name).SerializeToString())
+            )
             if "echo" not in subject.name:
-                _check(running[-1], row)
+                _check(running[-1], rows.usual(folder)[1])
         for number in range(rounds):
             for each in running:
                 runs[each.subject.name].append(each.measure())
@@ -120,10 +117,10 @@ def measure(models: Path, rounds: int) -> dict[str, list[load.Run]]:
     return runs
 
 
-def _check(running: _Running, row: golden.GoldenRow) -> None:
+def _check(running: _Running, row: GoldenRow) -> None:
     probability = PredictResponse.FromString(running._response).classification.probability
-    if abs(probability - row.probability) > golden.TOLERANCE:
-        raise load.WrongAnswerError(f"{running.subject.name}: {probability}, not {row.probability}")
+    if abs(probability - float(row.outcome["probability"])) > _TOLERANCE:
+        raise load.WrongAnswerError(f"{running.subject.name}: {probability}, not {row.outcome}")
 
 
 def table(runs: dict[str, list[load.Run]]) -> str:

@@ -9,10 +9,10 @@ from gitops import history
 from gitops.error import GitopsError
 from gitops.history import Step
 from gitops.layout import KUSTOMIZE, overlay, release_file
-from gitops.manifests import pod_templates, read
+from gitops.manifests import Manifest, containers, pod_templates, read, variables
 from gitops.model import write
 from gitops.publication import Destination, Published, base, publish, unmoved
-from gitops.release import Release
+from gitops.release import CONTAINER, Release
 from gitops.rendering import render
 from gitops.repository import GitError, Repository
 
@@ -74,7 +74,7 @@ def rollback(
         if skipped:
             notes.append(f"passed over, for no release can be read there: {_some(skipped)}")
     back = history.read(repository, target.step, path)
-    notes += _pods(repository, start, target.last, overlay(environment, model), back)
+    notes += _pods(repository, start, target.last, overlay(environment, model), back, taken=taken)
 
     others = [] if to else [name for name in repository.touched(top.commit) if name != str(path)]
     if others:
@@ -190,8 +190,16 @@ def _unseen(repository: Repository) -> str:
     return ""
 
 
-def _pods(repository: Repository, start: str, last: str, folder: PurePosixPath, back: Release) -> list[str]:
-    """Say whether the pods will be the very same as when the release last ran."""
+def _pods(
+    repository: Repository,
+    start: str,
+    last: str,
+    folder: PurePosixPath,
+    back: Release,
+    *,
+    taken: Release | None,
+) -> list[str]:
+    """Say whether the pods will be the very same as when the release last ran; and what they may not know."""
     try:
         with tempfile.TemporaryDirectory(prefix="forest-gitops-") as temporary:
             then, now = Path(temporary) / "then", Path(temporary) / "now"
@@ -199,17 +207,37 @@ def _pods(repository: Repository, start: str, last: str, folder: PurePosixPath, 
                 tree.mkdir()
                 repository.export(commit, KUSTOMIZE, tree)
             write(now, {folder / "release" / "kustomization.yaml": back.to_bytes()})
-            differ = pod_templates(read(render(then, folder))) != pod_templates(read(render(now, folder)))
+            before, after = read(render(then, folder)), read(render(now, folder))
     except (GitopsError, GitError) as error:
         return [f"whether the pods will be the very same was not checked: {error}"]
-    if not differ:
+    if pod_templates(before) == pod_templates(after):
         return []
     changed = repository.git("diff", "--name-only", last, start, "--", str(KUSTOMIZE)).splitlines()
     others = [name for name in changed if not name.endswith("/release/kustomization.yaml")]
-    return [
+    notes = [
         f"the pods will not be the very same as when {back.tag} last ran, for the environment's own files "
         f"changed since ({_some(others)}): expect a new ReplicaSet, with {back.tag} in it"
     ]
+    new = sorted(_settings(after) - _settings(before))
+    # What the server in force runs with, another of its version knows as well.
+    if new and (taken is None or taken.server_version != back.server_version):
+        notes.append(
+            f"{', '.join(new)} came into the settings since {back.tag} last ran, and a server refuses to "
+            f"start with a setting that it does not know: if {back.server_version} is too old for that, take "
+            "it out of kustomize/ before the sync"
+        )
+    return notes
+
+
+def _settings(manifests: Sequence[Manifest]) -> set[str]:
+    """Return the names of the variables that the server gets."""
+    return {
+        name
+        for template in pod_templates(manifests).values()
+        for container in containers(template)
+        if container["name"] == CONTAINER
+        for name in variables(manifests, container)
+    }
 
 
 def _some(names: Sequence[str]) -> str:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_bundle import digest, golden
-from model_bundle.decision import Decision
+from model_bundle import decision, digest, golden
+from model_bundle.decision import Decision, Estimate
 from model_bundle.encoding import Encoder
 from model_bundle.golden import GoldenRowError
 from model_bundle.manifest import Manifest, ManifestError
@@ -31,7 +31,7 @@ class Bundle:
     digest: str
     encoder: Encoder
     session: Session
-    decision: Decision
+    decision: Decision | Estimate
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
@@ -78,17 +78,17 @@ def check(folder: Path, manifest: Manifest, bundle_digest: str) -> Bundle:
     """
     files = _read_files(folder, manifest)
     encoder = Encoder(manifest.features)
-    decision = Decision(manifest)
+    decided = decision.of(manifest)
     try:
         session = Session(files[GRAPH], manifest.graph, encoder.row)
     except RuntimeRefusedError as error:
         raise BundleError(f"{GRAPH}: {error}") from error
     try:
-        golden.replay(golden.from_bytes(files[GOLDEN]), encoder, session, decision)
+        golden.replay(golden.from_bytes(files[GOLDEN]), encoder, session, decided)
     except (GoldenRowError, RuntimeRefusedError) as error:
         session.close()
         raise BundleError(f"{GOLDEN}: {error}") from error
-    return Bundle(manifest, bundle_digest, encoder, session, decision)
+    return Bundle(manifest, bundle_digest, encoder, session, decided)
 
 
 def _read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:

@@ -8,10 +8,10 @@ wrong with it.
 
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ Reason = Literal[
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _PYTHON_TYPES = {"number": float, "category": str, "flag": bool}
+_KINDS = {"number": "number", "category": "text", "flag": "flag"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class Encoder:
     row : ndarray of float32, shape (features,)
         The row encoded last. The same memory for the encoder's whole life, so a session can be bound to it.
         An encoder therefore belongs to one thread at a time.
+    kinds : tuple of (str, str)
+        Each feature's name, in order, with what its value is: ``number``, ``text`` or ``flag``.
     """
 
     def __init__(self, features: tuple[Feature, ...]):
@@ -82,20 +85,26 @@ class Encoder:
         self._pack_into = struct.Struct(f"={count}f").pack_into
         self._names = {feature.name: index for index, feature in enumerate(features)}
         names = [feature.name for feature in features]
+        self.kinds = tuple((feature.name, _KINDS[feature.type]) for feature in features)
         # itemgetter answers a bare item, not a tuple, for a single name.
         self._pick = itemgetter(*names) if count > 1 else lambda record: (record[names[0]],)
         self._types = tuple(_PYTHON_TYPES[feature.type] for feature in features)
-        self._codes: list[tuple[int, dict[str | bool, float]]] = [
-            (index, _codes(feature)) for index, feature in enumerate(features) if feature.type != "number"
+        # A flag needs no table: it is packed as 0 or 1.
+        self._codes = [
+            (index, {name: float(code) for code, name in enumerate(feature.categories)})
+            for index, feature in enumerate(features)
+            if feature.type == "category"
         ]
         bounds = np.array([_bounds(feature) for feature in features], np.float32)
         self._low, self._high = np.ascontiguousarray(bounds[:, 0]), np.ascontiguousarray(bounds[:, 1])
-        self._discrete = np.array([index for index, _ in self._codes], np.intp)
-        # Both comparisons write into one piece of memory, so that one comparison of bytes answers for all.
-        self._within = bytearray(2 * count)
-        self._all_within = bytes([1] * (2 * count))
-        within = np.frombuffer(self._within, np.bool_)
-        self._above_low, self._below_high = within[:count], within[count:]
+        self._discrete = np.array([feature.type != "number" for feature in features])
+        self._any_discrete = bool(self._discrete.any())
+        self._rounded = np.empty(count, np.float32)
+        # All comparisons write into one piece of memory, so that one comparison of bytes answers for all.
+        self._right = bytearray([1] * (3 * count))
+        self._all_right = bytes(self._right)
+        right = np.frombuffer(self._right, np.bool_)
+        self._above_low, self._below_high, self._whole = right[:count], right[count:-count], right[-count:]
 
     def encode_record(self, record: Mapping[str, Value]) -> list[OutOfTrainingRange]:
         """Encode a row by name.
@@ -118,15 +127,40 @@ class Encoder:
         """
         try:
             values = self._pick(record)
-            if len(record) != len(values) or tuple(map(type, values)) != self._types:
-                values = self._pick_carefully(record)
-            elif self._codes:
-                values = list(values)
+        except KeyError:
+            values = ()
+        if len(record) == len(values) and tuple(map(type, values)) == self._types:
+            return self.encode_values(values)
+        return self._encode_carefully(record)
+
+    def encode_values(self, values: Sequence[Value]) -> list[OutOfTrainingRange]:
+        """Encode a complete row, in order.
+
+        Parameters
+        ----------
+        values
+            A value for each feature, of its type as `encode_record` says; none is missing.
+
+        Returns
+        -------
+        list of OutOfTrainingRange
+            What is odd about the row.
+
+        Raises
+        ------
+        InvalidRow
+            With every fault of the row.
+        """
+        try:
+            if self._codes:
+                coded: list[Any] = list(values)
                 for index, codes in self._codes:
-                    values[index] = codes[values[index]]
-            self._pack_into(self._bytes, 0, *values)
+                    coded[index] = codes[coded[index]]
+                self._pack_into(self._bytes, 0, *coded)
+            else:
+                self._pack_into(self._bytes, 0, *values)
         except (KeyError, OverflowError):
-            self._pack_into(self._bytes, 0, *self._pick_carefully(record))
+            return self._encode_carefully(dict(zip(self._names, values, strict=True)))
         return self._check()
 
     def encode_vector(self, values: Iterable[float]) -> list[OutOfTrainingRange]:
@@ -163,22 +197,32 @@ class Encoder:
             ) from None
         except OverflowError:
             self.row[:] = [_float32(value) for value in values]
+        if self._any_discrete:
+            np.rint(self.row, self._rounded)
+            np.equal(self.row, self._rounded, self._whole, where=self._discrete)
         return self._check()
+
+    def record(self, row: Iterable[float]) -> dict[str, Value]:
+        """Return the record that a row by position is, as `encode_record` takes it.
+
+        Parameters
+        ----------
+        row
+            A right code for each feature in order, NaN for a missing value.
+        """
+        return {feature.name: _value(feature, code) for feature, code in zip(self.features, row, strict=True)}
 
     def _check(self) -> list[OutOfTrainingRange]:
         row = self.row
         np.greater_equal(row, self._low, self._above_low)
         np.less_equal(row, self._high, self._below_high)
-        if self._within == self._all_within and not (self._codes and self._broken_codes()):
+        if self._right == self._all_right:
             return []
         return self._explain()
 
-    def _broken_codes(self) -> bool:
-        codes = self.row[self._discrete]
-        return bool((codes != np.rint(codes)).any())
-
     def _explain(self) -> list[OutOfTrainingRange]:
         """Look at every value of a row that is not plainly right."""
+        self._whole[:] = True
         violations: list[Violation] = []
         odd: list[OutOfTrainingRange] = []
         for index, feature in enumerate(self.features):
@@ -194,20 +238,18 @@ class Encoder:
                 if value not in range(len(feature.categories) or 2):
                     violations.append(_wrong_code(feature, value))
             elif not self._low[index] <= value <= self._high[index]:
-                message = (
-                    f"{feature.name}: {value:g} is outside the range of training, "
-                    f"{feature.minimum:g} to {feature.maximum:g}"
-                )
+                span = f"{feature.minimum:g} to {feature.maximum:g}"
+                place = f"{feature.name}: {value:g} is outside the range"
                 if feature.out_of_range == "reject":
-                    violations.append(Violation(feature.name, "OUT_OF_RANGE", message))
+                    violations.append(Violation(feature.name, "OUT_OF_RANGE", f"{place} allowed, {span}"))
                 else:
-                    odd.append(OutOfTrainingRange(feature.name, message))
+                    odd.append(OutOfTrainingRange(feature.name, f"{place} of training, {span}"))
         if violations:
             raise InvalidRow(violations)
         return odd
 
-    def _pick_carefully(self, record: Mapping[str, Value]) -> list[float]:
-        """Return the codes of a record that is not plainly right, or say what is wrong with it."""
+    def _encode_carefully(self, record: Mapping[str, Value]) -> list[OutOfTrainingRange]:
+        """Encode a record that is not plainly right, or say what is wrong with it."""
         violations = [
             Violation(name, "UNKNOWN_FEATURE", f"{_shortened(name)}: the model has no such feature")
             for name in sorted(record.keys() - self._names.keys())
@@ -221,7 +263,8 @@ class Encoder:
                 codes.append(code)
         if violations:
             raise InvalidRow(violations)
-        return codes
+        self._pack_into(self._bytes, 0, *codes)
+        return self._check()
 
 
 def _bounds(feature: Feature) -> tuple[float, float]:
@@ -233,10 +276,13 @@ def _bounds(feature: Feature) -> tuple[float, float]:
     return feature.minimum, feature.maximum
 
 
-def _codes(feature: Feature) -> dict[str | bool, float]:
+def _value(feature: Feature, code: float) -> Value:
+    """Return what a code stands for."""
+    if math.isnan(code):
+        return None
     if feature.type == "flag":
-        return {False: 0.0, True: 1.0}
-    return {category: float(code) for code, category in enumerate(feature.categories)}
+        return bool(code)
+    return code if feature.type == "number" else feature.categories[int(code)]
 
 
 def _code(feature: Feature, value: Value) -> float | Violation:

@@ -4,6 +4,7 @@ One JSON object a line::
 
     {"kind": "split", "record": {"Time": 0.0, "V1": -1.36, ...}, "probability": 0.0625, "label": "legitimate"}
 
+A regression's has ``value``, ``low`` and ``high`` instead of ``probability`` and ``label``.
 ``record`` is by name and as a caller has it (a number, a category's text, a flag, null for a missing value),
 so that replaying it proves the features' order and encoding as well as the graph.
 """
@@ -15,12 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.decision import Decision
+from model_bundle.decision import Decision, Estimate, Outcome
 from model_bundle.encoding import Encoder, InvalidRow, Value
 from model_bundle.session import Session
-
-TOLERANCE = 1e-6
-"""How far a probability may be from the trained forest's, for up to 300 trees."""
 
 
 class GoldenRowError(ValueError):
@@ -29,24 +27,18 @@ class GoldenRowError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class GoldenRow:
-    """A row, why it is here, and what the trained forest made of it."""
+    """A row, why it is here, and what the trained forest made of it: see `Decision.outcome`."""
 
     kind: str
     record: Mapping[str, Value]
-    probability: float
-    label: str
+    outcome: Outcome
 
 
 def to_bytes(rows: Iterable[GoldenRow]) -> bytes:
     """Return golden rows as JSON lines."""
     lines = (
         json.dumps(
-            {
-                "kind": row.kind,
-                "record": dict(row.record),
-                "probability": row.probability,
-                "label": row.label,
-            },
+            {"kind": row.kind, "record": dict(row.record), **row.outcome},
             ensure_ascii=False,
             allow_nan=False,
         )
@@ -61,32 +53,26 @@ def from_bytes(data: bytes) -> list[GoldenRow]:
     for number, line in enumerate(data.splitlines(), 1):
         try:
             document: dict[str, Any] = json.loads(line)
-            rows.append(
-                GoldenRow(
-                    str(document["kind"]),
-                    dict(document["record"]),
-                    float(document["probability"]),
-                    str(document["label"]),
-                )
-            )
+            kind, record = str(document.pop("kind")), dict(document.pop("record"))
+            rows.append(GoldenRow(kind, record, document))
         except (ValueError, TypeError, KeyError) as error:
             raise GoldenRowError(f"line {number}: {error!r}") from error
     return rows
 
 
-def replay(rows: list[GoldenRow], encoder: Encoder, session: Session, decision: Decision) -> float:
+def replay(rows: list[GoldenRow], encoder: Encoder, session: Session, decision: Decision | Estimate) -> float:
     """Score golden rows one by one and as one batch, and compare with the trained forest.
 
     Returns
     -------
     float
-        The greatest difference of a probability.
+        The greatest difference of a probability, or of a value.
 
     Raises
     ------
     GoldenRowError
-        If there are none; or naming the first row that gets another label, a probability further off than
-        `TOLERANCE`, or not the same bits alone as in the batch.
+        If there are none; or naming the first row that gets another label, a number further off than the
+        decision tolerates, or not the same bits alone as in the batch.
     """
     if not rows:
         raise GoldenRowError("there are no golden rows")
@@ -102,17 +88,26 @@ def replay(rows: list[GoldenRow], encoder: Encoder, session: Session, decision: 
         vectors[index] = encoder.row
         score = session.score_row()
         scores.append(score)
-        difference = abs(score - row.probability)
-        if not difference <= TOLERANCE:
-            raise GoldenRowError(
-                f"{place}: probability {score!r}, but the trained forest gave {row.probability!r}"
-            )
-        if decision.label(score) != row.label:
-            raise GoldenRowError(
-                f"{place}: label {decision.label(score)}, but the trained forest gave {row.label}"
-            )
-        worst = max(worst, difference)
+        worst = max(worst, _compare(place, decision.outcome(score), row.outcome, decision.tolerance(score)))
     unequal = np.flatnonzero(session.score(vectors) != np.array(scores, np.float32))
     if unequal.size:
         raise GoldenRowError(f"golden row {unequal[0] + 1} scores differently alone and in a batch")
+    return worst
+
+
+def _compare(place: str, found: Outcome, expected: Outcome, tolerance: float) -> float:
+    """Return the greatest difference of two outcomes' numbers. Raises `GoldenRowError` for any other."""
+    if found.keys() != expected.keys():
+        raise GoldenRowError(f"{place} has {', '.join(expected)}, but the model gives {', '.join(found)}")
+    worst = 0.0
+    for name, value in found.items():
+        right = expected[name]
+        if isinstance(value, float) and isinstance(right, float | int):
+            difference = abs(value - right)
+            wrong = not difference <= tolerance
+            worst = max(worst, difference)
+        else:
+            wrong = value != right
+        if wrong:
+            raise GoldenRowError(f"{place}: {name} {value}, but the trained forest gave {right}")
     return worst

@@ -14,8 +14,10 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 SCHEMA_VERSION = 1
+# What a manifest has for its task only.
+_OF_TASK = {"binary_classification": ("labels", "threshold", "risk_levels"), "regression": ("interval",)}
 
-Task = Literal["binary_classification"]
+Task = Literal["binary_classification", "regression"]
 FeatureType = Literal["number", "category", "flag"]
 Missing = Literal["reject", "impute"]
 OutOfRange = Literal["warn", "reject"]
@@ -34,8 +36,8 @@ class ManifestError(ValueError):
 class Feature:
     """One column of the graph's input.
 
-    ``minimum`` and ``maximum`` are the training data's own, for numbers only. A category's code
-    is its index in ``categories``; a flag's is 0 or 1.
+    ``minimum`` and ``maximum`` are the training data's own, or what is allowed, for numbers only. A
+    category's code is its index in ``categories``; a flag's is 0 or 1.
     """
 
     name: str
@@ -54,6 +56,31 @@ class RiskLevel:
 
     name: str
     minimum: float
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An interval about a regression's value: ``value - below`` to ``value + above``, not below ``least``.
+
+    How far it reaches depends on the value: ``cuts`` ascend and part the values into bands, a cut belonging
+    to the upper one. Band ``i`` has ``below[i]`` and ``above[i]``; there is one more of each than of cuts.
+
+    Attributes
+    ----------
+    coverage : float
+        The share of true values that it is made to hold.
+    method : str
+        How it was made.
+    least : float or None
+        What no value is below, as 0 for a count.
+    """
+
+    coverage: float
+    method: str
+    least: float | None
+    cuts: tuple[float, ...]
+    below: tuple[float, ...]
+    above: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +119,9 @@ class Lineage:
 class Manifest:
     """One version of one model.
 
-    ``threshold`` and ``risk_levels`` speak of the probability of ``labels[1]``. ``files`` holds the
-    digest of each other file of the bundle, by name.
+    ``labels``, ``threshold`` and ``risk_levels`` are a classification's, and speak of the probability of
+    ``labels[1]``; for a regression they are empty, 0 and empty. ``interval`` is a regression's, and None for
+    a classification. ``files`` holds the digest of each other file of the bundle, by name.
     """
 
     model: str
@@ -101,18 +129,22 @@ class Manifest:
     task: Task
     description: str
     features: tuple[Feature, ...]
-    labels: tuple[str, str]
+    labels: tuple[str, ...]
     threshold: float
     risk_levels: tuple[RiskLevel, ...]
     graph: Graph
     metrics: Mapping[str, Metric]
     lineage: Lineage
     files: Mapping[str, str]
+    interval: Interval | None = None
 
     def to_bytes(self) -> bytes:
         """Return the manifest as JSON, the same bytes for the same manifest."""
         document = {"schema_version": SCHEMA_VERSION} | asdict(self)
         document["features"] = [_feature_document(feature) for feature in self.features]
+        for task, names in _OF_TASK.items():
+            if task != self.task:
+                document = {name: value for name, value in document.items() if name not in names}
         return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
     @classmethod
@@ -216,21 +248,26 @@ class _Node:
 
 
 def _manifest(node: _Node) -> Manifest:
-    fields = node.fields(["schema_version", *(field.name for field in dataclass_fields(Manifest))])
+    of_any = {name for names in _OF_TASK.values() for name in names}
+    common = [field.name for field in dataclass_fields(Manifest) if field.name not in of_any]
+    fields = node.fields(["schema_version", *common], sorted(of_any))
     if fields["schema_version"].value != SCHEMA_VERSION:
         raise fields["schema_version"].error(
             f"{fields['schema_version'].value!r} is not {SCHEMA_VERSION}: export the bundle again, or use "
             "the server that belongs to it"
         )
+    task: Task = fields["task"].choice(Task)
+    node.fields(["schema_version", *common, *_OF_TASK[task]])
+    classified = task == "binary_classification"
     return Manifest(
         model=fields["model"].text(_NAME),
         version=fields["version"].text(_SEMVER),
-        task=fields["task"].choice(Task),
+        task=task,
         description=fields["description"].text(),
         features=_features(fields["features"]),
-        labels=_labels(fields["labels"]),
-        threshold=_threshold(fields["threshold"]),
-        risk_levels=_risk_levels(fields["risk_levels"]),
+        labels=_labels(fields["labels"]) if classified else (),
+        threshold=_threshold(fields["threshold"]) if classified else 0.0,
+        risk_levels=_risk_levels(fields["risk_levels"]) if classified else (),
         graph=_graph(fields["graph"]),
         metrics={name: _metric(item) for name, item in fields["metrics"].items().items()},
         lineage=_lineage(fields["lineage"]),
@@ -238,6 +275,7 @@ def _manifest(node: _Node) -> Manifest:
             _Node(name, item.place).text(_FILE_NAME): item.text(_DIGEST)
             for name, item in fields["files"].items().items()
         },
+        interval=None if classified else _interval(fields["interval"]),
     )
 
 
@@ -301,6 +339,29 @@ def _risk_levels(node: _Node) -> tuple[RiskLevel, ...]:
     if minimums[:1] != [0] or any(low >= high for low, high in pairwise(minimums)):
         raise node.error("the levels' minimums do not ascend from 0")
     return tuple(levels)
+
+
+def _interval(node: _Node) -> Interval:
+    fields = node.fields(["coverage", "method", "least", "cuts", "below", "above"])
+    coverage = fields["coverage"].number()
+    if not 0 < coverage < 1:
+        raise fields["coverage"].error(f"{coverage} is not above 0 and below 1")
+    cuts, below, above = (
+        tuple(item.number() for item in fields[name].list()) for name in ("cuts", "below", "above")
+    )
+    if any(low >= high for low, high in pairwise(cuts)):
+        raise fields["cuts"].error("do not ascend")
+    for name, reach in (("below", below), ("above", above)):
+        if len(reach) != len(cuts) + 1 or min(reach) < 0:
+            raise fields[name].error(f"not {len(cuts) + 1} numbers of at least 0, one for each band")
+    return Interval(
+        coverage=coverage,
+        method=fields["method"].text(),
+        least=None if fields["least"].value is None else fields["least"].number(),
+        cuts=cuts,
+        below=below,
+        above=above,
+    )
 
 
 def _graph(node: _Node) -> Graph:

@@ -48,7 +48,8 @@ def _export(options: argparse.Namespace) -> None:
     manifest = exported.manifest
     print(exported.folder)
     print(f"digest     {exported.digest}")
-    print(f"threshold  {manifest.threshold}")
+    if manifest.interval is None:
+        print(f"threshold  {manifest.threshold}")
     for name, metric in manifest.metrics.items():
         print(f"{name:9}  {metric.value:.4f}  ({metric.low:.4f} to {metric.high:.4f})")
 
@@ -77,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         "forest-export",
         description="Train a model, convert it to ONNX, prove the two equal, and write a bundle.",
     )
-    parser.add_argument("model", metavar="MODEL", help="the model to make, as fraud")
+    parser.add_argument(
+        "model", metavar="MODEL", help="the model to make, as fraud; or a recipe's file, as path/to/recipe.py"
+    )
     parser.add_argument(
         "--data",
         type=Path,

@@ -1,16 +1,18 @@
 """The model card: one HTML page for whoever must approve a model. It needs no other file, and no script."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from model_bundle.decision import Decision
-from model_bundle.manifest import Manifest
-from model_export import calibration, metrics, plots
+from model_bundle.decision import Decision, Estimate
+from model_bundle.manifest import Interval, Manifest
+from model_export import calibration, fit, metrics, plots
 from model_export.parity import Proof
 from model_export.recipe import Recipe
 from model_export.split import Split
@@ -23,6 +25,11 @@ METRICS = {
     "pr_auc": "PR-AUC",
     "roc_auc": "ROC-AUC",
     "brier": "Brier score",
+    "r2": "R²",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "coverage": "Coverage",
+    "width": "Mean width",
 }
 _MEANINGS = {
     "f1": "Harmonic mean of precision and recall, at the threshold.",
@@ -31,12 +38,33 @@ _MEANINGS = {
     "pr_auc": "Average precision over all recalls. Chance gives the share of positive rows.",
     "roc_auc": "The chance that a positive row scores above a negative one.",
     "brier": "Mean squared distance of probability and label. Less is better.",
+    "r2": "The share of the true values' variance that the forest explains.",
+    "mae": "Mean distance of the forest's value and the true one. Less is better.",
+    "rmse": "Root of the mean squared distance. Less is better; great errors weigh more.",
+    "coverage": "The share of true values that their interval holds.",
+    "width": "How wide the intervals are in the mean. Less is better, at the same coverage.",
+}
+_FORMATS = {"brier": "%.4f", "mae": "%.2f", "rmse": "%.2f", "width": "%.1f"}
+_SPLITTING = {
+    (
+        "random",
+        True,
+    ): "Drawn at random for each label apart. Rows that are equal in every feature are in one part together.",
+    ("random", False): "Drawn at random. Rows that are equal in every feature are in one part together.",
+    ("time", True): "By time: the test part is later than every row of the training part.",
+    ("time", False): "By time: the test part is later than every row of the training part.",
+}
+_RESAMPLING = {
+    "random": "drawn row by row",
+    "time": "drawn in blocks of rows that follow each other, as by time neighbours are alike",
 }
 _TRIALS = {
     "split": "On the value of each split of each tree, and one ulp below and above it",
     "extreme": "Each feature in turn at zero, at the tiniest and at the greatest numbers",
     "uniform": "All features at such a number",
     "threshold": "Rows of the test part nearest to the threshold, on either side",
+    "cut": "Rows of the test part nearest to each cut between two bands of values, on either side",
+    "missing": "With each feature missing that may be, and with all of them",
     "test": "The whole test part",
 }
 
@@ -46,7 +74,7 @@ def render(
     manifest: Manifest,
     parts: Split,
     *,
-    validated: Tally,
+    validated: Tally | None,
     test_scores: NDArray[np.float64],
     importances: NDArray[np.float64],
     proofs: Sequence[Proof],
@@ -62,9 +90,9 @@ def render(
     parts
         The data.
     validated
-        The out-of-bag scores that the threshold was chosen on.
+        The out-of-bag scores that the threshold was chosen on; None for a regression.
     test_scores : ndarray of float64, shape (rows,)
-        The trained forest's probabilities for the rows of the test part.
+        The trained model's probabilities, or values, for the rows of the test part.
     importances : ndarray of float64, shape (features,)
         The mean decrease in impurity by each feature.
     proofs
@@ -77,47 +105,96 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    tested = Tally.of(test_scores, parts.test.labels)
-    bins = calibration.bins(test_scores, parts.test.labels)
+    names = [feature.name for feature in manifest.features]
+    with plots.drawing():
+        task = (
+            _regression(recipe, manifest, parts, test_scores)
+            if validated is None
+            else _classification(manifest, parts, validated, test_scores)
+        )
+        task["plots"]["importances"] = plots.importances(names, importances)
+    images = {
+        name: "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+        for name, svg in task.pop("plots").items()
+    }
     page = environment.get_template("card.html").render(
         recipe=recipe,
         manifest=manifest,
+        classifies=validated is not None,
         parts=parts.parts(),
+        splitting=_SPLITTING[recipe.split, validated is not None],
         metric_names=METRICS,
         metric_meanings=_MEANINGS,
+        metric_formats={name: _FORMATS.get(name, "%.3f") for name in METRICS},
         resamples=metrics.RESAMPLES,
-        confusion=_confusion(tested, manifest.threshold),
-        levels=_levels(manifest, test_scores, parts.test.labels),
-        bins=bins,
         proofs=proofs,
         trials=_TRIALS,
-        importances=dict(zip([feature.name for feature in manifest.features], importances, strict=True)),
-        plots=_plots(manifest, tested, validated, importances, bins),
+        importances=dict(zip(names, importances, strict=True)),
+        plots=images,
+        **task,
     )
     return (page + "\n").encode()
 
 
-def _plots(
-    manifest: Manifest,
-    tested: Tally,
-    validated: Tally,
-    importances: NDArray[np.float64],
-    bins: list[calibration.Bin],
-) -> dict[str, str]:
-    """Return each plot as the address of an image that holds it."""
+def _classification(
+    manifest: Manifest, parts: Split, validated: Tally, test_scores: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Return what the page tells of a classification, its plots as SVG."""
+    tested = Tally.of(test_scores, parts.test.targets)
+    bins = calibration.bins(test_scores, parts.test.targets)
     threshold = manifest.threshold
-    with plots.drawing():
-        images = {
+    return {
+        "resampling": "drawn from each label apart",
+        "confusion": _confusion(tested, threshold),
+        "levels": _levels(manifest, test_scores, parts.test.targets),
+        "bins": bins,
+        "plots": {
             "precision_recall": plots.precision_recall(tested, threshold),
             "receiver_operating": plots.receiver_operating(tested, threshold),
             "threshold_choice": plots.threshold_choice(validated, threshold),
             "scores": plots.scores(tested, threshold, manifest.labels),
             "reliability": plots.reliability(bins),
-            "importances": plots.importances([feature.name for feature in manifest.features], importances),
-        }
-    return {
-        name: "data:image/svg+xml;base64," + base64.b64encode(svg).decode() for name, svg in images.items()
+        },
     }
+
+
+def _regression(
+    recipe: Recipe, manifest: Manifest, parts: Split, values: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Return what the page tells of a regression, its plots as SVG."""
+    interval = manifest.interval
+    assert interval is not None  # noqa: S101 - a regression has one
+    true = parts.test.targets
+    low, high = fit.intervals(values, Estimate(interval))
+    return {
+        "resampling": _RESAMPLING[recipe.split],
+        "coverage": manifest.metrics["coverage"].value,
+        "bands": _bands(interval, values, (low <= true) & (true <= high)),
+        "plots": {
+            "agreement": plots.agreement(values, true, low, high),
+            "residuals": plots.residuals(true - values, interval.coverage),
+        },
+    }
+
+
+def _bands(
+    interval: Interval, values: NDArray[np.float64], held: NDArray[np.bool_]
+) -> list[Mapping[str, str | float | int]]:
+    """Return each band of values with its rows of the test part."""
+    band = np.searchsorted(interval.cuts, values, side="right")
+    ends = [f"{cut:.5g}" for cut in interval.cuts]
+    names = [f"from {low}, below {high}" for low, high in pairwise(ends)]
+    names = [f"below {ends[0]}", *names, f"from {ends[-1]}"] if ends else ["any"]
+    return [
+        {
+            "name": name,
+            "below": interval.below[index],
+            "above": interval.above[index],
+            "rows": int((band == index).sum()),
+            "held": int(held[band == index].sum()),
+        }
+        for index, name in enumerate(names)
+    ]
 
 
 def _confusion(tally: Tally, threshold: float) -> dict[str, int]:

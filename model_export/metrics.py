@@ -11,7 +11,7 @@ from model_export.tally import Tally
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
 _AT_ONCE = 100
-_DIGITS = 6
+DIGITS = 6
 
 
 def measure(
@@ -56,7 +56,7 @@ def measure(
     metrics = {}
     for name, value in values.items():
         low, high = np.quantile(np.concatenate(drawn[name]), (tail, 1 - tail))
-        metrics[name] = Metric(*(round(float(figure), _DIGITS) for figure in (value, low, high)))
+        metrics[name] = Metric(*(round(float(figure), DIGITS) for figure in (value, low, high)))
     return metrics
 
 

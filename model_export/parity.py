@@ -1,7 +1,7 @@
 """The gate: no bundle is written unless ONNX Runtime scores as the trained forest does, bit for bit.
 
-`model_bundle.golden.TOLERANCE` is what a server is allowed when it replays. Here nothing is: the forest's
-probabilities are exact (`model_export.grid`), so any difference is a fault of the conversion.
+`model_bundle.decision` says what a server is allowed when it replays. Here nothing is: the forest's
+scores are exact (`model_export.grid`), so any difference is a fault of the conversion.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model_bundle.decision import Decision
+from model_bundle.decision import Decision, Estimate
 from model_bundle.encoding import Encoder
 from model_bundle.session import Session
 from model_export.error import ExportError
-from model_export.training import Forest, probabilities
+from model_export.training import Forest, Trained
 from model_export.trials import Rows, Trial, joined
 
 _AT_ONCE = 65_536
@@ -38,25 +38,25 @@ class Proof:
 
 
 def prove(
-    forest: Forest,
+    trained: Trained,
     train: Rows,
     *,
     session: Session,
     encoder: Encoder,
-    decision: Decision,
+    decision: Decision | Estimate,
     trials: Iterable[Trial],
 ) -> list[Proof]:
-    """Compare a session with the forest that its graph was made from.
+    """Compare a session with the model that its graph was made from.
 
     Some rows of each kind are also scored alone, by way of the encoder as a server does it, and must get the
     same bits as in the batch.
 
     Parameters
     ----------
-    forest
-        The trained forest.
+    trained
+        The trained model.
     train : ndarray of float32, shape (rows, features)
-        What it was trained on.
+        What it was trained on. Only features that it has something for may be missing.
     session
         Of the graph, bound to the encoder's row.
     encoder
@@ -75,20 +75,18 @@ def prove(
     ------
     ParityError
         If the forest has learnt from missing values; or for the first row that scores differently, naming
-        its kind, the feature it was changed in, and both probabilities.
+        its kind, the feature it was changed in, and both outcomes.
     """
     names = [feature.name for feature in encoder.features]
-    _refuse_missing_values(forest, train, names)
+    _refuse_missing_values(trained.forest, trained.fill(train), names)
     proofs: dict[str, Proof] = {}
     for trial in _batches(trials):
-        trained = probabilities(forest, trial.rows)
+        right = trained.scores(trial.rows)
         served = session.score(trial.rows).astype(np.float64)
-        wrong = np.flatnonzero(
-            (trained != served) | (_called(trained, decision) != _called(served, decision))
-        )
+        wrong = np.flatnonzero(right != served)
         if wrong.size:
             first = int(wrong[0])
-            scores = float(trained[first]), float(served[first])
+            scores = float(right[first]), float(served[first])
             raise _difference(trial, first, names, scores, decision)
         before = proofs.get(trial.kind, Proof(trial.kind, 0, 0.0, 0))
         alone = slice(0, max(_ALONE - before.alone, 0))
@@ -96,7 +94,7 @@ def prove(
         proofs[trial.kind] = Proof(
             trial.kind,
             before.rows + len(trial.rows),
-            max(before.worst, float(np.abs(trained - served).max(initial=0))),
+            max(before.worst, float(np.abs(right - served).max(initial=0))),
             before.alone + len(served[alone]),
         )
     return list(proofs.values())
@@ -141,32 +139,31 @@ def _batches(trials: Iterable[Trial]) -> Iterator[Trial]:
         yield joined(held)
 
 
-def _called(scores: NDArray[np.float64], decision: Decision) -> NDArray[np.bool_]:
-    return scores >= decision.threshold
-
-
 def _score_alone(trial: Trial, session: Session, encoder: Encoder, batch: NDArray[np.float64]) -> None:
     for index, expected in enumerate(batch):
         encoder.encode_vector(trial.rows[index].tolist())
         score = session.score_row()
         if score != expected:
             raise ParityError(
-                f"{trial.kind} row {index}: probability {score!r} alone, but {float(expected)!r} in a batch"
+                f"{trial.kind} row {index}: {score!r} alone, but {float(expected)!r} in a batch"
             )
 
 
 def _difference(
-    trial: Trial, index: int, names: list[str], scores: tuple[float, float], decision: Decision
+    trial: Trial, index: int, names: list[str], scores: tuple[float, float], decision: Decision | Estimate
 ) -> ParityError:
     place = f"{trial.kind} row {index}"
     if trial.changed is not None:
         feature = trial.changed[index]
         place += f" with {names[feature]} at {float(trial.rows[index, feature])!r}"
-    forest, graph = scores
-    return ParityError(
-        f"{place}: the trained forest gives probability {forest!r} ({decision.label(forest)}), "
-        f"ONNX Runtime {graph!r} ({decision.label(graph)})"
-    )
+    forest, graph = (_told(decision, score) for score in scores)
+    return ParityError(f"{place}: the trained forest gives {forest}, ONNX Runtime {graph}")
+
+
+def _told(decision: Decision | Estimate, score: float) -> str:
+    if isinstance(decision, Decision):
+        return f"probability {score!r} ({decision.label(score)})"
+    return f"value {score!r}"
 
 
 def _missing(feature: str) -> ParityError:

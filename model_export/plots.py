@@ -35,6 +35,7 @@ _STYLE: Any = {
     "lines.linewidth": 1.8,
 }
 _SIZE = (4.9, 3.4)
+_POINTS = 1_500
 
 
 @contextmanager
@@ -100,7 +101,7 @@ def threshold_choice(tally: Tally, threshold: float) -> bytes:
     return svg.getvalue()
 
 
-def scores(tally: Tally, threshold: float, labels: tuple[str, str]) -> bytes:
+def scores(tally: Tally, threshold: float, labels: tuple[str, ...]) -> bytes:
     """Draw how many rows of either label have which score, on a logarithmic scale."""
     with _axes("Probability", "Rows of the test part") as (axes, svg):
         edges = np.linspace(0, 1, 41)
@@ -135,6 +136,38 @@ def reliability(bins: list[Bin]) -> bytes:
         axes.plot(predicted, [item.observed for item in bins], "o", color=POSITIVE, label="95 % interval")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04))
         axes.legend(loc="upper left")
+    return svg.getvalue()
+
+
+def agreement(
+    values: NDArray[np.float64],
+    true: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+) -> bytes:
+    """Draw the true values against the forest's, with the intervals' ends; of many rows only some."""
+    order = np.argsort(values, kind="stable")[:: max(len(values) // _POINTS, 1)]
+    with _axes("The forest's value", "True value") as (axes, svg):
+        axes.plot(values[order], true[order], ".", color=NEGATIVE, markersize=2.5, alpha=0.5)
+        ends = float(min(values.min(), true.min())), float(max(values.max(), true.max()))
+        axes.plot(ends, ends, color=INK, linewidth=1.2, label="right")
+        for end, label in ((low, "interval"), (high, None)):
+            axes.plot(values[order], end[order], ":", color=POSITIVE, linewidth=1.2, label=label)
+        axes.legend(loc="upper left")
+    return svg.getvalue()
+
+
+def residuals(errors: NDArray[np.float64], coverage: float) -> bytes:
+    """Draw the mean of each twentieth of the errors, and the quantiles that hold a share of them."""
+    with _axes("Part of the test rows, in order", "True value less the forest's") as (axes, svg):
+        parts = np.array_split(errors, min(20, len(errors)))
+        place = (np.arange(len(parts)) + 0.5) / len(parts)
+        tail = (1 - coverage) / 2
+        low, high = np.array([np.quantile(part, (tail, 1 - tail)) for part in parts]).T
+        axes.fill_between(place, low, high, color=NEGATIVE, alpha=0.2, linewidth=0)
+        axes.plot(place, [float(part.mean()) for part in parts], "o-", color=NEGATIVE, markersize=4)
+        axes.axhline(0, color=INK, linewidth=1.2)
+        axes.set(xlim=(0, 1))
     return svg.getvalue()
 
 

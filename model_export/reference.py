@@ -19,18 +19,34 @@ _SCORE_EDGES = np.array(
 )
 
 
-def to_bytes(features: tuple[Feature, ...], train: Part, test_scores: NDArray[np.float64]) -> bytes:
+def to_bytes(
+    features: tuple[Feature, ...], train: Part, test_scores: NDArray[np.float64], classifies: bool
+) -> bytes:
     """Return the histograms as JSON: each feature's on the training rows, the score's on the test rows."""
-    shares = np.linspace(0, 1, _BINS + 1)[1:-1]
     document: dict[str, Any] = {
         "schema_version": 1,
         "features": {
-            feature.name: _histogram(column, np.unique(np.quantile(column, shares, method="inverted_cdf")))
+            feature.name: _histogram(column, _edges(feature, column))
             for feature, column in zip(features, train.rows.T, strict=True)
         },
-        "score": _histogram(test_scores, _SCORE_EDGES),
+        "score": _histogram(test_scores, _SCORE_EDGES if classifies else _twentieths(test_scores)),
     }
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _edges(feature: Feature, column: NDArray[np.float32]) -> NDArray[Any]:
+    """Return a number's twentieths; for a category or a flag each code but the first: a bin for each."""
+    if feature.type != "number":
+        return np.arange(1, len(feature.categories) or 2)
+    return _twentieths(column[~np.isnan(column)])
+
+
+def _twentieths(values: NDArray[Any]) -> NDArray[Any]:
+    if not values.size:
+        return values
+    shares = np.linspace(0, 1, _BINS + 1)[1:-1]
+    edges: NDArray[Any] = np.unique(np.quantile(values, shares, method="inverted_cdf"))
+    return edges
 
 
 def _histogram(values: NDArray[Any], edges: NDArray[Any]) -> dict[str, Any]:

@@ -6,8 +6,7 @@ import io
 import lzma
 import math
 import zlib
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_bundle import digest
+from model_bundle.encoding import Encoder, InvalidRow, Value
+from model_export import cell
+from model_export.cell import Reader
 from model_export.error import ExportError
-from model_export.recipe import Recipe
+from model_export.recipe import Columns, Label, Preparation, Recipe, RecipeError, blamed
 
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class TableError(ExportError):
@@ -29,7 +30,7 @@ class TableError(ExportError):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows and their labels.
+    """Rows and their targets.
 
     Attributes
     ----------
@@ -38,73 +39,113 @@ class Table:
     digest : str
         Of the file's bytes, decompressed; or of the generated numbers'.
     rows : ndarray of float32, shape (rows, features)
-        The values in the recipe's order. They were cast to float32 here, once.
-    labels : ndarray of int8, shape (rows,)
-        0 or 1.
+        The codes in the recipe's order, NaN for a missing value. `model_bundle.encoding` made them, as it
+        does of what a caller sends.
+    targets : ndarray of int8 or float64, shape (rows,)
+        Labels, which are 0 or 1; or quantities.
     """
 
     name: str
     digest: str
     rows: NDArray[np.float32]
-    labels: NDArray[np.int8]
+    targets: NDArray[Any]
 
 
 def generate(recipe: Recipe, seed: int) -> Table:
-    """Make a recipe's built-in data: the same for the same seed."""
-    rows, labels = recipe.generate(np.random.default_rng(seed), recipe.generated_rows)
-    content = rows.astype("<f8").tobytes() + labels.tobytes()
-    return Table("generator", digest.of_bytes(content), rows.astype(np.float32), labels)
+    """Make a recipe's built-in data: the same for the same seed. It is read as a file would be."""
+    with blamed(recipe, "generate", recipe.generate):
+        columns = recipe.generate(np.random.default_rng(seed), recipe.generated_rows)
+        cells = list(zip(*(map(_written, column.tolist()) for column in columns.values()), strict=True))
+    values, written = _values(_Lines.of_cells("generator", list(columns), cells), recipe)
+    rows, targets = _encoded("generator", values, written, recipe)
+    exact = rows.astype("<f8")
+    for index, feature in enumerate(recipe.features):
+        if feature.type == "number":
+            exact[:, index] = values[feature.name]
+    return Table("generator", digest.of_bytes(exact.tobytes() + targets.tobytes()), rows, targets)
 
 
 def read(path: Path, recipe: Recipe) -> Table:
     """Read a CSV file: plain, or compressed if its name ends in ``.gz`` or ``.xz``.
 
-    The first line names the columns: the recipe's features and its label, in any order. Empty lines are
-    skipped.
+    The first line names the columns: those of the recipe and its target, in any order, and perhaps unused
+    ones. Empty lines are skipped.
 
     Raises
     ------
     TableError
         If the file cannot be read; if a column is missing, unknown or there twice; for a row with too many
-        or too few values, a value that is blank or no finite number, a label that is not 0 or 1; if there
-        are no rows, or none of one of the labels.
+        or too few values, or a value that is not what its column holds; if there are no rows, or none of one
+        of the labels.
     """
     content = _content(path)
-    lines = _Lines(path, content)
-    order, label_index = _columns(lines, recipe)
-    matrix = _matrix(lines)
-    # Python reads 1_000 as a number, which CSV does not have.
-    if matrix is None or b"_" in content.partition(b"\n")[2] or not _is_right(matrix, label_index):
-        _refuse_first_fault(_Lines(path, content), label_index)
-    assert matrix is not None  # noqa: S101 - else a fault was found
-    labels = matrix[:, label_index]
-    if not labels.size:
-        raise TableError(f"{path}: no rows below the header")
-    for value, meaning in enumerate(recipe.labels):
-        if not (labels == value).any():
-            column = lines.header[label_index]
-            raise TableError(f"{path}: no row has {column} {value} ({meaning}): both labels are needed")
+    values, written = _values(_Lines.of_content(path, content), recipe)
+    rows, targets = _encoded(str(path), values, written, recipe)
     suffixless = path.stem if path.suffix in _OPENERS else path.name
-    rows = np.ascontiguousarray(matrix[:, order], np.float32)
-    return Table(suffixless, digest.of_bytes(content), rows, labels.astype(np.int8))
+    return Table(suffixless, digest.of_bytes(content), rows, targets)
 
 
-def _matrix(lines: "_Lines") -> NDArray[np.float64] | None:
-    """Return all numbers, or None if a row has too many or too few, or any that is none."""
-    width = len(lines.header)
-    values = array("d")
-    for row in lines:
+def _written(value: object) -> str:
+    """Return a generated value as a file has it."""
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
+
+
+def _values(lines: "_Lines", recipe: Recipe) -> tuple[dict[str, list[Value]], list[Value]]:
+    """Return the values of each feature, NaN or None for a missing one, and the targets."""
+    columns = _read_columns(lines, recipe)
+    targets = columns[recipe.target.column]
+    if not targets:
+        raise TableError(f"{lines.source}: no rows below the header")
+    if recipe.preparation is not None:
+        columns = _prepared(lines.source, columns, recipe.preparation, recipe)
+        targets = columns[recipe.target.column]
+    if isinstance(recipe.target, Label):
+        for value, meaning in enumerate(recipe.target.names):
+            if value not in targets:
+                raise TableError(
+                    f"{lines.source}: no row has {lines.target} {value} ({meaning}): both labels are needed"
+                )
+    return {feature.name: columns[feature.name] for feature in recipe.features}, targets
+
+
+def _prepared(
+    source: str, columns: dict[str, list[Value]], preparation: Preparation, recipe: Recipe
+) -> dict[str, list[Value]]:
+    """Return the columns that the recipe makes of the published ones."""
+    published: Columns = {name: np.array(values) for name, values in columns.items()}
+    with blamed(recipe, "prepare", preparation.prepare):
         try:
-            values.extend(map(float, row))
-        except ValueError:
-            return None
-        if len(row) != width:
-            return None
-    return np.frombuffer(values, np.float64).reshape(-1, width)
+            prepared = preparation.prepare(published)
+        except ValueError as error:
+            raise TableError(f"{source}: {error}") from error
+        made = {name: values.tolist() for name, values in prepared.items()}
+    wanted = [*(feature.name for feature in recipe.features), recipe.target.column]
+    if lacking := [name for name in wanted if name not in made]:
+        raise RecipeError(f"recipe {recipe.name}: prepare: it makes no column {', '.join(lacking)}")
+    if not made[recipe.target.column]:
+        raise TableError(f"{source}: too few rows: none of them has all of its past in the file")
+    return made
 
 
-def _is_right(matrix: NDArray[np.float64], label: int) -> bool:
-    return bool((np.abs(matrix) <= _FLOAT32_MAX).all() and np.isin(matrix[:, label], (0, 1)).all())
+def _encoded(
+    source: str, values: Mapping[str, list[Value]], targets: list[Value], recipe: Recipe
+) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Return the rows as a server would encode them, and the targets."""
+    encoder = Encoder(recipe.features)
+    rows = np.empty((len(targets), len(recipe.features)), np.float32)
+    for index, row in enumerate(zip(*values.values(), strict=True)):
+        try:
+            encoder.encode_record(dict(zip(values, row, strict=True)))
+        except InvalidRow as error:
+            raise TableError(f"{source}: row {index + 1}: {error}") from error
+        rows[index] = encoder.row
+    if isinstance(recipe.target, Label):
+        return rows, np.array(targets, np.int8)
+    quantities = np.array(targets, np.float64)
+    least, allowed = float(quantities.min()), recipe.target.least
+    if allowed is not None and least < allowed:
+        raise TableError(f"{source}: {recipe.target.column} goes down to {least:g}, below {allowed:g}")
+    return rows, quantities
 
 
 def _content(path: Path) -> bytes:
@@ -120,72 +161,101 @@ def _content(path: Path) -> bytes:
 
 
 class _Lines:
-    """A file's rows as lists of text, and the place in the file that was reached."""
+    """Rows as lists of text, and the place that was reached.
 
-    def __init__(self, path: Path, content: bytes):
-        self._path = path
-        # Bytes that are no UTF-8 become what no header and no number has in it.
-        text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", errors="replace", newline="")
-        self._reader = csv.reader(text, strict=True)
+    Attributes
+    ----------
+    source : str
+        Where they come from, for messages.
+    header : list of str
+    target : str
+        The target's column, as the header names it; empty until that is known.
+    """
+
+    def __init__(self, source: str, rows: Iterable[Any], line: Callable[[], int]):
+        self.source = source
+        self._rows = rows
+        self._line = line
+        self.target = ""
         self.header = [name.strip() for name in next(iter(self), [])]
         if not self.header:
-            raise TableError(f"{path}: empty: the first line must name the columns")
+            raise TableError(f"{source}: empty: the first line must name the columns")
+
+    @classmethod
+    def of_content(cls, path: Path, content: bytes) -> "_Lines":
+        """Return the rows of a CSV file."""
+        # Bytes that are no UTF-8 become what no header and no number has in it.
+        text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", errors="replace", newline="")
+        rows = csv.reader(text, strict=True)
+        return cls(str(path), rows, lambda: rows.line_num)
+
+    @classmethod
+    def of_cells(cls, source: str, header: list[str], rows: Iterable[tuple[str, ...]]) -> "_Lines":
+        """Return rows that are in no file."""
+        reached = 0
+
+        def counted() -> Iterator[Any]:
+            nonlocal reached
+            for row in (header, *rows):
+                reached += 1
+                yield row
+
+        return cls(source, counted(), lambda: reached)
 
     def __iter__(self) -> Iterator[list[str]]:
         try:
-            yield from filter(None, self._reader)
+            yield from filter(None, self._rows)
         except csv.Error as error:
             raise self.error(str(error)) from error
 
     def error(self, problem: str, column: int | None = None) -> TableError:
         place = "" if column is None else f"column {self.header[column]}: "
-        return TableError(f"{self._path}:{self._reader.line_num}: {place}{problem}")
+        return TableError(f"{self.source}:{self._line()}: {place}{problem}")
 
 
-def _columns(lines: _Lines, recipe: Recipe) -> tuple[list[int], int]:
-    """Return each feature's place in the header, in the recipe's order, and the label's."""
-    header = lines.header
+def _read_columns(lines: _Lines, recipe: Recipe) -> dict[str, list[Value]]:
+    """Return each column's values, under the recipe's name for it."""
+    readers = _readers(lines, recipe)
+    columns: list[list[Value]] = [[] for _ in readers]
+    cells = [
+        (index, read, columns[index].append) for index, (_, read) in enumerate(readers) if read is not None
+    ]
+    width = len(readers)
+    for row in lines:
+        if len(row) != width:
+            raise lines.error(f"{_count(len(row), 'value')}, but the header has {_count(width, 'column')}")
+        for index, read, append in cells:
+            try:
+                append(read(row[index]))
+            except ValueError as error:
+                raise lines.error(str(error), index) from None
+    return {name: column for (name, read), column in zip(readers, columns, strict=True) if read is not None}
+
+
+def _readers(lines: _Lines, recipe: Recipe) -> list[tuple[str, Reader | None]]:
+    """Return, for each column of the header, the recipe's name for it and what reads it, if anything does."""
+    if recipe.preparation is None:
+        known = {feature.name: cell.reader(feature) for feature in recipe.features}
+    else:
+        known = dict(recipe.preparation.columns)
+    header = [recipe.aliases.get(name, name) for name in lines.header]
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise lines.error(f"the header names {_names(twice)} twice")
-    label = [name for name in recipe.label_columns if name in header]
-    expected = [feature.name for feature in recipe.features]
-    missing = [name for name in expected if name not in header]
-    if not label:
-        missing.append(" or ".join(recipe.label_columns))
-    unknown = [name for name in header if name not in {*expected, *label[:1]}]
+    targets = [name for name in recipe.target.columns if name in header]
+    missing = [name for name in known if name not in header]
+    if not targets:
+        missing.append(" or ".join(recipe.target.columns))
+    unknown = [name for name in header if name not in {*known, *targets[:1], *recipe.unused}]
     if missing or unknown:
         faults = [f"lacks {_names(missing)}"] if missing else []
         faults += [f"has {_names(unknown)}, which {recipe.name} does not know"] if unknown else []
         raise lines.error(f"the header {' and '.join(faults)}")
-    return [header.index(name) for name in expected], header.index(label[0])
-
-
-def _refuse_first_fault(lines: _Lines, label: int) -> None:
-    """Raise what is wrong with the first row that is not right, if there is one."""
-    width = len(lines.header)
-    for row in lines:
-        if len(row) != width:
-            raise lines.error(f"{_count(len(row), 'value')}, but the header has {_count(width, 'column')}")
-        for column, text in enumerate(row):
-            if problem := _problem(text, is_label=column == label):
-                raise lines.error(problem, column)
-
-
-def _problem(text: str, *, is_label: bool) -> str | None:
-    """Return what is wrong with a value."""
-    if not text.strip():
-        return "blank, and a value is needed"
-    try:
-        number = float(text.replace("_", " "))
-    except ValueError:
-        return f"{_shown(text)} is no number"
-    if not math.isfinite(number):
-        return f"{_shown(text)} is no finite number"
-    if abs(number) > _FLOAT32_MAX:
-        return f"{_shown(text)} is beyond float32"
-    if is_label and number not in (0, 1):
-        return f"{_shown(text)} is no label: 0 or 1"
-    return None
+    lines.target = targets[0]
+    read_target = cell.label if isinstance(recipe.target, Label) else cell.number
+    return [
+        (recipe.target.column, read_target) if name == lines.target else (name, known.get(name))
+        for name in header
+    ]
 
 
 def _names(names: list[str]) -> str:
@@ -195,8 +265,3 @@ def _names(names: list[str]) -> str:
 
 def _count(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _shown(text: str) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= 50 else shown[:47] + "..."

@@ -1,17 +1,19 @@
 """Rows made to trip a conversion: on the splits of the trees, next to the threshold, beyond the data."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model_bundle.manifest import Feature
 from model_export.training import Forest
 
 Rows = NDArray[np.float32]
 
 _HUGE = float(np.finfo(np.float32).max)
 _TINY = float(np.finfo(np.float32).smallest_subnormal)
+_MISSING = 20
 _EXTREMES = np.array([0.0, -0.0, _TINY, -_TINY, 1e9, -1e9, _HUGE, -_HUGE], np.float32)
 
 
@@ -33,19 +35,24 @@ class Trial:
     changed: NDArray[np.intp] | None = None
 
 
-def on_splits(trees: list[Forest], train: Rows) -> Iterator[Trial]:
+def on_splits(trees: list[Forest], train: Rows, features: Sequence[Feature]) -> Iterator[Trial]:
     """Yield, for each tree, rows that reach each of its splits and stand on the split's value.
 
     To every split come two training rows, one that goes on to the left and one to the right. In each, the
-    split's feature is set to the split's value rounded to float32, and to one ulp below and above that.
+    split's feature is set to the split's value rounded to float32, and to one ulp below and above that; a
+    category or a flag, which has no such values, to the codes on either side.
 
     Parameters
     ----------
     trees
         A forest's ``estimators_``, or some of them.
     train : ndarray of float32, shape (rows, features)
-        What the forest was trained on, so that each leaf is reached by a row.
+        What the forest was trained on, so that each leaf is reached by a row. None is missing.
+    features
+        Of the manifest.
     """
+    discrete = np.array([feature.type != "number" for feature in features])
+    least, greatest = np.array([_allowed(feature) for feature in features], np.float32).T
     infinity = np.float32(np.inf)
     for estimator in trees:
         tree = estimator.tree_
@@ -56,7 +63,9 @@ def on_splits(trees: list[Forest], train: Rows) -> Iterator[Trial]:
         trial_values = np.stack(
             [np.nextafter(value, -infinity), value, np.nextafter(value, infinity)], axis=1
         )
-        trial_values = trial_values.clip(-_HUGE, _HUGE)
+        codes = np.floor(value)[:, None] + np.array([0, 1, 1], np.float32)
+        trial_values = np.where(discrete[feature, None], codes, trial_values)
+        trial_values = trial_values.clip(least[feature, None], greatest[feature, None])
         bases = np.stack(
             [reaching[tree.children_left[splits]], reaching[tree.children_right[splits]]], axis=1
         )
@@ -78,31 +87,77 @@ def _reaching(tree: Forest, leaves: NDArray[np.intp]) -> NDArray[np.intp]:
     return reaching
 
 
-def beyond_data(rows: Rows) -> Trial:
+def beyond_data(rows: Rows, features: Sequence[Feature]) -> Trial:
     """Return rows with each feature in turn set to zeros, to the tiniest and to the greatest numbers.
+
+    A feature that takes no such number is set to the ends of what it takes, a category to each of its codes.
 
     Parameters
     ----------
     rows : ndarray of float32, shape (rows, features)
         What to start from.
+    features
+        Of the manifest.
     """
-    count, features = rows.shape
-    changed = np.tile(np.repeat(np.arange(features), len(_EXTREMES)), count)
-    extreme = np.repeat(rows, features * len(_EXTREMES), axis=0)
-    extreme[np.arange(changed.size), changed] = np.tile(_EXTREMES, count * features)
+    values = [_extremes(feature) for feature in features]
+    changed = np.tile(np.repeat(np.arange(len(features)), [each.size for each in values]), len(rows))
+    extreme = np.repeat(rows, changed.size // len(rows), axis=0)
+    extreme[np.arange(changed.size), changed] = np.tile(np.concatenate(values), len(rows))
     return Trial("extreme", extreme, changed)
 
 
-def uniform(features: int) -> Trial:
-    """Return rows that have the same extreme number in every feature."""
-    return Trial("uniform", np.repeat(_EXTREMES[:, None], features, axis=1))
+def uniform(features: Sequence[Feature]) -> Trial:
+    """Return rows that have the same extreme number in every feature, as far as it takes it."""
+    columns = []
+    for feature in features:
+        column = _EXTREMES.clip(*_allowed(feature))
+        columns.append(column if feature.type == "number" else np.rint(column))
+    return Trial("uniform", np.column_stack(columns).astype(np.float32))
 
 
-def nearest(rows: Rows, scores: NDArray[np.float64], threshold: float, count: int) -> Rows:
-    """Return the rows whose scores are nearest to the threshold: up to ``count`` on either side."""
-    sides = [np.flatnonzero(scores < threshold), np.flatnonzero(scores >= threshold)]
-    chosen = [side[np.argsort(np.abs(scores[side] - threshold), kind="stable")[:count]] for side in sides]
-    return rows[np.concatenate(chosen)]
+def missing(rows: Rows, features: Sequence[Feature]) -> Trial:
+    """Return rows with each feature in turn missing, and with all of them, where they may be.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (rows, features)
+        What to start from. Those that lack something already are taken as they are, too.
+    features
+        Of the manifest.
+    """
+    may = [index for index, feature in enumerate(features) if feature.missing == "impute"]
+    without = [rows[np.isnan(rows).any(axis=1)]]
+    for lacking in [*([index] for index in may), *([may] if len(may) > 1 else [])]:
+        changed = rows[:_MISSING].copy()
+        changed[:, lacking] = np.nan
+        without.append(changed)
+    return Trial("missing", np.concatenate(without))
+
+
+def nearest(rows: Rows, scores: NDArray[np.float64], boundaries: Sequence[float], count: int) -> Rows:
+    """Return the rows whose scores are nearest to each boundary: up to ``count`` on either side."""
+    chosen = []
+    for boundary in boundaries:
+        sides = [np.flatnonzero(scores < boundary), np.flatnonzero(scores >= boundary)]
+        chosen += [side[np.argsort(np.abs(scores[side] - boundary), kind="stable")[:count]] for side in sides]
+    return rows[np.concatenate(chosen)] if chosen else rows[: 2 * count]
+
+
+def _allowed(feature: Feature) -> tuple[float, float]:
+    """Return the least and the greatest code that a feature takes."""
+    if feature.type != "number":
+        return 0, (len(feature.categories) or 2) - 1
+    if feature.out_of_range == "reject" and feature.minimum is not None and feature.maximum is not None:
+        return feature.minimum, feature.maximum
+    return -_HUGE, _HUGE
+
+
+def _extremes(feature: Feature) -> Rows:
+    """Return the codes of a feature to be tried."""
+    least, greatest = _allowed(feature)
+    if feature.type != "number":
+        return np.arange(greatest + 1, dtype=np.float32)
+    return _EXTREMES if greatest == _HUGE else np.array([least, greatest], np.float32)
 
 
 def joined(trials: Iterable[Trial]) -> Trial:

@@ -6,7 +6,11 @@ _ESTABLISHED = "01"
 
 
 def count(port: int) -> int | None:
-    """Return how many TCP connections a local port has; None where the kernel does not tell."""
+    """Return how many TCP connections a local port has; None where the kernel does not tell.
+
+    Those that nobody has accepted yet count. Those that either end has begun to close do not: no call comes
+    over them any more. The same port on another of the machine's addresses is not told apart.
+    """
     found = None
     for table in (Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6")):
         try:

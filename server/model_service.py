@@ -12,7 +12,10 @@ from server.prediction_service import undecodable
 from server.status import invalid_request
 
 _PAGE = 100
-_TASKS = {"binary_classification": pb.TASK_BINARY_CLASSIFICATION}
+_TASKS = {
+    "binary_classification": pb.TASK_BINARY_CLASSIFICATION,
+    "regression": pb.TASK_REGRESSION,
+}
 _TYPES = {
     "number": pb.Feature.TYPE_NUMBER,
     "category": pb.Feature.TYPE_CATEGORY,
@@ -89,6 +92,9 @@ class ModelService:
         described.risk_levels.extend(
             pb.RiskLevel(name=level.name, minimum=level.minimum) for level in manifest.risk_levels
         )
+        if manifest.interval is not None:
+            described.interval_coverage = manifest.interval.coverage
+            described.interval_method = manifest.interval.method
         for name, metric in manifest.metrics.items():
             described.metrics[name].CopyFrom(pb.Metric(value=metric.value, low=metric.low, high=metric.high))
         lineage = manifest.lineage

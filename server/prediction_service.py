@@ -1,17 +1,21 @@
 """`forest.v1.PredictionService`: decode, validate and encode, run, answer."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from forest.v1.prediction_service_pb2 import (
     Classification,
     InputWarning,
+    Interval,
     PredictRequest,
     PredictResponse,
     Record,
+    Regression,
 )
 from google.protobuf.message import DecodeError
 
-from model_bundle.encoding import InvalidRow, Value
+from model_bundle.decision import Decision, Estimate
+from model_bundle.encoding import Encoder, InvalidRow, OutOfTrainingRange, Value
 from server.call import Call, Method, Unary
 from server.models import Models
 from server.status import Code, StatusError, invalid_request, invalid_row
@@ -55,26 +59,25 @@ class PredictionService:
                 if kind == "vector":
                     odd = bundle.encoder.encode_vector(request.vector.values)
                 elif kind == "record":
-                    odd = bundle.encoder.encode_record(_values(request.record))
+                    odd = _encode(bundle.encoder, request.record)
                 else:
                     raise invalid_request(
                         "input", "MISSING_INPUT", "the request has no row: set 'record' or 'vector'"
                     )
             except InvalidRow as error:
                 raise invalid_row(0, error.violations) from error
-            probability = bundle.session.score_row()
+            score = bundle.session.score_row()
         decision = bundle.decision
+        if isinstance(decision, Decision):
+            outcome: dict[str, Any] = {"classification": _classification(decision, score)}
+        else:
+            outcome = {"regression": _regression(decision, score)}
         response = PredictResponse(
             request_id=request.request_id,
             model=model.name,
             version=model.version,
             digest=model.digest,
-            classification=Classification(
-                label=decision.label(probability),
-                probability=probability,
-                threshold=decision.threshold,
-                risk_level=decision.risk_level(probability),
-            ),
+            **outcome,
         )
         if odd:
             response.warnings.extend(
@@ -95,8 +98,40 @@ def undecodable(message: str) -> StatusError:
     )
 
 
-def _values(record: Record) -> dict[str, Value]:
-    return {
-        name: getattr(value, kind) if (kind := value.WhichOneof("kind")) else None
-        for name, value in record.features.items()
-    }
+def _classification(decision: Decision, probability: float) -> Classification:
+    return Classification(
+        label=decision.label(probability),
+        probability=probability,
+        threshold=decision.threshold,
+        risk_level=decision.risk_level(probability),
+    )
+
+
+def _regression(estimate: Estimate, value: float) -> Regression:
+    low, high = estimate.interval(value)
+    return Regression(value=value, interval=Interval(low=low, high=high, coverage=estimate.coverage))
+
+
+def _encode(encoder: Encoder, record: Record) -> list[OutOfTrainingRange]:
+    """Encode a record. The usual one, with every feature and each of its type, is read in their order.
+
+    To ask a message what it holds takes as long as reading three of its fields. A field that reads as other
+    than nothing is held; only zeros, empty texts and False must be asked about.
+    """
+    found = record.features
+    values: list[Value] = []
+    for name, kind in encoder.kinds:
+        # A feature that is absent is added here, and holds nothing: a missing value is just that.
+        message = found[name]
+        value = getattr(message, kind)
+        if not value and not message.HasField(kind):
+            break
+        values.append(value)
+    if len(values) == len(found):
+        return encoder.encode_values(values)
+    return encoder.encode_record(
+        {
+            name: getattr(value, kind) if (kind := value.WhichOneof("kind")) else None
+            for name, value in found.items()
+        }
+    )

@@ -15,6 +15,7 @@ import joblib
 import pytest
 from hypothesis import settings
 
+from model_export import recipe as recipes
 from model_export.export import Exported, export
 from model_export.recipe import Recipe
 from model_export.recipes.fraud import RECIPE
@@ -56,6 +57,17 @@ def fraud_export(small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory)
 def fraud_bundle(fraud_export: Callable[..., Exported]) -> Path:
     """Return a bundle ``…/models/fraud/1.0.0``. It is shared: copy it before changing anything."""
     return fraud_export().folder
+
+
+@pytest.fixture(scope="session")
+def four_models(fraud_export: Callable[..., Exported], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a models folder with a small bundle of each of the four models. It is shared."""
+    models = tmp_path_factory.mktemp("four") / "models"
+    for name in ("fraud", "credit", "churn", "demand"):
+        recipe = recipes.find(name)
+        small = replace(recipe, forest={**recipe.forest, "n_estimators": 16}, generated_rows=2_000)
+        fraud_export(small, models=models)
+    return models
 
 
 class ServerProcess:

@@ -4,17 +4,15 @@ The published file: "Credit Card Fraud Detection", Machine Learning Group of Uni
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from model_bundle.manifest import Feature
-from model_export.recipe import Recipe
+from model_export.recipe import Columns, Label, Recipe, number
 
 _COMPONENTS = 28
 _TWO_DAYS = 172_800
 _FRAUDS = 0.017
 
 
-def generate(random: np.random.Generator, rows: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+def generate(random: np.random.Generator, rows: int) -> Columns:
     """Make transactions that look like the published ones.
 
     As there, the components have falling spread and heavy tails, and frauds pull a dozen of them away
@@ -34,9 +32,14 @@ def generate(random: np.random.Generator, rows: int) -> tuple[NDArray[np.float64
     hour = np.where(night, random.uniform(0, 6, rows), random.triangular(6, 15, 24, rows))
     seconds = np.floor(hour * 3600 + random.integers(0, 2, rows) * _TWO_DAYS / 2)
     amount = random.lognormal(np.where(labels == 1, 2.8, 3.2), np.where(labels == 1, 2.0, 1.6))
-    features = np.column_stack([seconds, components.round(9), amount.clip(0, 25_000).round(2)])
     by_time = np.argsort(seconds, kind="stable")
-    return features[by_time], labels[by_time]
+    columns = {
+        "Time": seconds,
+        **{f"V{index}": column for index, column in enumerate(components.round(9).T, 1)},
+        "Amount": amount.clip(0, 25_000).round(2),
+        "Class": labels,
+    }
+    return {name: column[by_time] for name, column in columns.items()}
 
 
 RECIPE = Recipe(
@@ -54,15 +57,14 @@ RECIPE = Recipe(
         "a frequency. Fraud changes: watch the drift of features and score, and train again."
     ),
     features=(
-        Feature("Time", "number", "reject", "Seconds since the first payment in the data."),
+        number("Time", "Seconds since the first payment in the data."),
         *(
-            Feature(f"V{index}", "number", "reject", f"Principal component {index} of the payment's details.")
+            number(f"V{index}", f"Principal component {index} of the payment's details.")
             for index in range(1, _COMPONENTS + 1)
         ),
-        Feature("Amount", "number", "reject", "The payment's amount."),
+        number("Amount", "The payment's amount."),
     ),
-    label_columns=("Class",),
-    labels=("legitimate", "fraud"),
+    target=Label(("Class",), ("legitimate", "fraud")),
     forest={
         "n_estimators": 256,
         "max_features": "sqrt",
@@ -72,4 +74,5 @@ RECIPE = Recipe(
     },
     generate=generate,
     generated_rows=20_000,
+    at_stake="payment",
 )

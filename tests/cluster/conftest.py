@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ _ORDER = (
 )
 NAME = "fraud-forest-headless.forest-staging"
 _A, _INTERNET, _NO_SUCH_NAME = 1, 1, 3
-# Connections age in a second where pods take half a minute.
+# Connections age in a second where those of pods take ten.
 _LIFE = ("--max-connection-age", "1", "--max-connection-age-grace", "2", "--drain-timeout", "2.5")
 
 
@@ -192,20 +192,34 @@ class Pods:
         """What a client calls."""
         return self._resolver.target(self._port)
 
-    def start(self, models: Path) -> Any:
+    def start(self, models: Path, *flags: str) -> Any:
         """Start a server with an address and a release, and let the name stand for it too."""
-        self._started += 1
-        address = f"127.0.0.{self._started + 1}"
-        pod = self._start_server(models, "--host", address, "--port", str(self._port), *_LIFE)
-        self._resolver.addresses = [*self._resolver.addresses, address]
-        pod.address = address
-        pod.release = Release(*pod.wait_for(r"loaded fraud (\S+ sha256:\w+)").split())
+        pod = self._start(models, *flags)
+        self._resolver.addresses = [*self._resolver.addresses, pod.address]
         return pod
 
     def end(self, pod: Any) -> None:
-        """Let the name stand for a server no more, and have it drain and end."""
+        """Let the name stand for a server no more, and have it leave, drain and end."""
         self._resolver.addresses = [each for each in self._resolver.addresses if each != pod.address]
         assert pod.stop() == 0
+
+    def replace(self, old: Sequence[Any], models: Path, *flags: str) -> list[Any]:
+        """End all servers at the same instant: from then on the name stands for as many new ones."""
+        new = [self._start(models, *flags) for _ in old]
+        self._resolver.addresses = [pod.address for pod in new]
+        for pod in old:
+            pod.process.send_signal(signal.SIGTERM)
+        for pod in old:
+            assert pod.process.wait(60) == 0
+        return new
+
+    def _start(self, models: Path, *flags: str) -> Any:
+        self._started += 1
+        address = f"127.0.0.{self._started + 1}"
+        pod = self._start_server(models, "--host", address, "--port", str(self._port), *_LIFE, *flags)
+        pod.address = address
+        pod.release = Release(*pod.wait_for(r"loaded fraud (\S+ sha256:\w+)").split())
+        return pod
 
 
 @pytest.fixture

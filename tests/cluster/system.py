@@ -183,16 +183,21 @@ class System:
         ended: dict[str, float] = {}
         cycles: list[Cycle] = []
         for cycle in reversed(self.cycles):
-            others = [
-                pod.gone or math.inf
-                for pod in self.pods[cycle.environment].all()
-                if pod.image != self._images[cycle.release]
-                and pod.made < ended.get(cycle.environment, math.inf)
-                and (pod.gone or math.inf) > cycle.pushed
-            ]
-            gone = max(others, default=cycle.pushed)
-            in_time = gone < ended.get(cycle.environment, math.inf)
-            cycles.insert(0, replace(cycle, gone=gone) if in_time else cycle)
+            end = ended.get(cycle.environment, math.inf)
+            # Once all pods served it the others were ending, whatever came next.
+            last = end if cycle.served is None else cycle.served
+            gone = max(
+                (
+                    pod.gone or math.inf
+                    for pod in self.pods[cycle.environment].all()
+                    if pod.image != self._images[cycle.release]
+                    and pod.made < last
+                    and (pod.gone or math.inf) > cycle.pushed
+                ),
+                default=cycle.pushed,
+            )
+            done = gone < (end if cycle.served is None else math.inf)
+            cycles.insert(0, replace(cycle, gone=gone) if done else cycle)
             ended[cycle.environment] = cycle.pushed
         callers = {
             client.environment: Caller(client.log.name, _first(cycles, client.environment))

@@ -48,6 +48,29 @@ def test_a_rollout_loses_no_call_and_every_answer_is_by_a_version_that_is_right(
     assert len(unsaid.wrong) == found.answers[after]
 
 
+def test_servers_that_all_go_at_the_same_instant_lose_no_call_when_they_leave_first(
+    pods: Any, versions: dict[str, Path], start_caller: Callable[..., Any]
+) -> None:
+    # The caller asks DNS when a connection has aged, and no sooner than 5 s after it last did. Until then it
+    # knows none but servers that go: told so, it would have nobody to call.
+    leaving = ("--leave-timeout", "8")
+    old = [pods.start(versions["1.0.0"], *leaving) for _ in range(2)]
+    caller = start_caller(pods.target, _RATE)
+    caller.wait_for(" OK 1.0.0 ", 50)
+    pushed = time.time()
+    new = pods.replace(old, versions["1.1.0"], *leaving)
+    done = time.time()
+    caller.wait_for(" OK 1.1.0 ", 50)
+    log = caller.end()
+
+    assert all(any("LEAVING" in line for line in pod.log) for pod in old)
+    before, after = old[0].release, new[0].release
+    found = account(log, said(before, [Change(after, pushed, done)]))
+    print(found)
+    assert found.faultless, found
+    assert list(found.answers) == [before, after]
+
+
 def test_a_killed_server_fails_only_calls_in_flight_on_it_and_none_of_a_client_that_retries(
     pods: Any, versions: dict[str, Path], start_caller: Callable[..., Any]
 ) -> None:

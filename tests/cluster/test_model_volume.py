@@ -45,7 +45,8 @@ def volume(system: System) -> Iterator[None]:
         "wait", "--for=condition=Ready", "pod/writer", f"--namespace={where}", "--timeout=60s"
     )
     yield
-    system.argocd.ask("DELETE", f"v1/applications/{STAGING}-{_NAME}?cascade=true")
+    if system.argocd.exists(f"{STAGING}-{_NAME}"):
+        system.argocd.ask("DELETE", f"v1/applications/{STAGING}-{_NAME}?cascade=true")
     system.kubernetes.run("delete", "pod", "writer", f"--namespace={where}", "--wait=true")
 
 
@@ -67,7 +68,11 @@ def test_a_new_version_takes_over_and_a_bad_one_does_not(
         folder.mkdir()
         (folder / "kustomization.yaml").write_text(text)
     commit = system.clone.commit("Let a model on a volume run in staging")
-    system.argocd.application("forest", refresh="normal")
+    # As a webhook would: by itself a set looks into Git every three minutes.
+    system.kubernetes.run(
+        "annotate", "applicationset", STAGING, "--namespace=argocd", "--overwrite",
+        "argocd.argoproj.io/application-set-refresh=true",
+    )  # fmt: skip
     until("there is an Application", lambda: system.argocd.exists(f"{STAGING}-{_NAME}"))
     system.argocd.wait(f"{STAGING}-{_NAME}", revision=commit)
     client = next(client for client in system.clients if client.environment == STAGING)

@@ -141,13 +141,28 @@ BROKEN = [
     (
         "grace-adds-up",
         DEPLOYMENT,
+        "PeriodSeconds: 80",
         "PeriodSeconds: 75",
-        "PeriodSeconds: 60",
-        "60 is below 65 (preStop 5 + drain 45",
+        "75 is below 80 (preStop 5 + leave 45 + drain 15 + stop 10 + 5)",
     ),
-    ("grace-adds-up", DEPLOYMENT, "      terminationGracePeriodSeconds: 75\n", "", "30 is below 65"),
+    ("grace-adds-up", DEPLOYMENT, "      terminationGracePeriodSeconds: 80\n", "", "30 is below 80"),
+    # The server's own default is not to leave, and to drain for longer.
+    (
+        "grace-adds-up",
+        BASE,
+        "      - FOREST_LEAVE_TIMEOUT=45\n      - FOREST_DRAIN_TIMEOUT=15\n",
+        "      - FOREST_LEAVE_TIMEOUT=21\n",
+        "86 (preStop 5 + leave 21 + drain 45",
+    ),
+    ("grace-adds-up", BASE, "LEAVE_TIMEOUT=45", "LEAVE_TIMEOUT=long", "times is not a number"),
     ("grace-adds-up", BASE, "FOREST_STOP_GRACE=10", "FOREST_STOP_GRACE=30", "stop 30 + 5)"),
-    ("grace-adds-up", BASE, "FOREST_STOP_GRACE=10", "FOREST_DRAIN_TIMEOUT=20", "the server would not start"),
+    (
+        "grace-adds-up",
+        BASE,
+        "FOREST_DRAIN_TIMEOUT=15",
+        "FOREST_DRAIN_TIMEOUT=10",
+        "the server would not start",
+    ),
     (
         "hook-without-a-shell",
         DEPLOYMENT,

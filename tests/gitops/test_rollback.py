@@ -190,6 +190,29 @@ def test_the_pods_are_the_very_same_unless_the_environments_files_changed(three:
 
 
 @pytest.mark.usefixtures("needs_kustomize")
+@pytest.mark.parametrize(("server_version", "told"), [("0.2.0", True), ("0.1.0", False)])
+def test_settings_that_an_older_server_may_not_know_are_named(
+    clone: Any, release_of: Callable[..., Release], capsys: Any, server_version: str, told: bool
+) -> None:
+    clone.hold("prod", release_of("1.1.0", server_version))
+    base = "kustomize/base/kustomization.yaml"
+    text = (clone.folder / base).read_text()
+    setting = "      - FOREST_LOG_LEVEL=info\n"
+    assert setting in text
+    clone.write(base, text.replace(setting, setting + "      - FOREST_LEAVE_TIMEOUT=45\n"))
+    clone.commit("Leave")
+    clone.git("push", "-q")
+    assert back(clone) == 0
+    assert clone.holds("prod") == "1.0.0-0.1.0"
+    error = capsys.readouterr().err
+    assert f"({base})" in error
+    named = "FOREST_LEAVE_TIMEOUT came into the settings since 1.0.0-0.1.0 last ran"
+    assert (named in error) is told
+    assert ("if 0.1.0 is too old for that" in error) is told
+    assert "FOREST_LOG_LEVEL" not in error
+
+
+@pytest.mark.usefixtures("needs_kustomize")
 def test_a_rollback_renders_the_same_bytes_as_before(three: Any) -> None:
     overlay = PurePosixPath("kustomize/overlays/prod/fraud")
     three.git("switch", "-q", "--detach", "HEAD~2")

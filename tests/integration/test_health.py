@@ -1,4 +1,4 @@
-"""What the real server says of its health, on both ports, and while it drains."""
+"""What the real server says of its health, on both ports, and while it leaves and drains."""
 
 import signal
 import socket
@@ -8,6 +8,8 @@ from typing import Any
 
 import grpc
 import pytest
+from forest.v1.prediction_service_pb2 import PredictRequest, Vector
+from forest.v1.prediction_service_pb2_grpc import PredictionServiceStub
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 _ALWAYS = {"liveness", "startup"}
@@ -58,6 +60,41 @@ def test_the_health_port_offers_nothing_else(server: Any, connect: Callable[...,
             with pytest.raises(grpc.RpcError) as caught:
                 channel.unary_unary(path)(b"", timeout=10)
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_leaving_server_says_so_to_probes_alone_and_then_drains(
+    start_server: Callable[..., Any],
+    fraud_bundle: Path,
+    connect: Callable[..., Any],
+    health_of: Callable[..., Any],
+) -> None:
+    process = start_server(fraud_bundle.parents[1], "--leave-timeout", "5")
+    with (
+        # Somebody who does not go: leaving ends without them, at its timeout.
+        socket.create_connection(("localhost", int(process.target.rpartition(":")[2]))),
+        connect(process.target) as channel,
+        connect(process.health_target) as probe,
+    ):
+        client, kubelet = (
+            health_pb2_grpc.HealthStub(each).Watch(health_pb2.HealthCheckRequest(service=name), timeout=60)
+            for each, name in ((channel, ""), (probe, "readiness"))
+        )
+        for watch in (client, kubelet):
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        process.process.send_signal(signal.SIGTERM)
+        assert next(kubelet).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        for target in (process.health_target, process.target):
+            expected = dict.fromkeys(_ALWAYS | _TRAFFIC, "SERVING") | {"readiness": "NOT_SERVING"}
+            assert health_of(target) == expected
+        request = PredictRequest(model="fraud", vector=Vector(values=[0.0] * 30))
+        assert PredictionServiceStub(channel).Predict(request, timeout=10).HasField("classification")
+
+        assert next(client).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        expected = dict.fromkeys(_ALWAYS, "SERVING") | dict.fromkeys(_TRAFFIC, "NOT_SERVING")
+        assert health_of(process.health_target) == expected
+        assert PredictionServiceStub(channel).Predict(request, timeout=10).HasField("classification")
+        client.cancel()
+    assert process.process.wait(15) == 0
 
 
 def test_a_draining_server_is_alive_but_takes_no_traffic(

@@ -1,6 +1,7 @@
-"""How the real process starts, drains and ends."""
+"""How the real process starts, leaves, drains and ends."""
 
 import ctypes
+import json
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ _REQUEST = PredictRequest(model="fraud", vector=Vector(values=[0.0] * 30))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_without_clients_a_signal_ends_it_at_once(
+def test_without_clients_a_signal_ends_it_soon(
     start_server: Callable[..., Any], fraud_bundle: Path, number: signal.Signals
 ) -> None:
     # The drain could take 45 s.
@@ -32,6 +33,7 @@ def test_without_clients_a_signal_ends_it_at_once(
     assert process.stop(number, seconds=20) == 0
     log = "".join(process.log)
     assert log.index("STARTING") < log.index("SERVING on port") < log.index("DRAINING") < log.index("stopped")
+    assert "LEAVING" not in log
     assert "Traceback" not in log
 
 
@@ -51,6 +53,32 @@ def test_a_client_without_health_checks_is_served_while_its_connection_lasts(
         assert process.process.poll() is None
     # The client has gone; the drain could take 22 s.
     assert process.process.wait(15) == 0
+
+
+def test_while_it_leaves_a_client_that_comes_back_is_served_and_knows_nothing(
+    start_server: Callable[..., Any], fraud_bundle: Path, connect: Callable[..., Any]
+) -> None:
+    process = start_server(
+        fraud_bundle.parents[1],
+        *("--max-connection-age", "0.3", "--leave-timeout", "600", "--drain-timeout", "300"),
+    )
+    # Were it told of NOT_SERVING, its calls would fail: it knows no other server.
+    config = {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}
+    options = (("grpc.service_config", json.dumps(config)), ("grpc.enable_retries", 1))
+    with connect(process.target, *options) as channel:
+        predict = PredictionServiceStub(channel).Predict
+        predict(_REQUEST, timeout=10)
+        process.process.send_signal(signal.SIGTERM)
+        process.wait_for("LEAVING")
+        # For longer than nobody may be connected, and than several connections live.
+        for _ in range(100):
+            predict(_REQUEST, timeout=10)
+            time.sleep(0.03)
+        assert not any("DRAINING" in line for line in process.log)
+    # The client has gone; leaving could take ten minutes, and the drain five.
+    assert process.process.wait(30) == 0
+    log = "".join(process.log)
+    assert log.index(" SERVING on port") < log.index("LEAVING") < log.index("DRAINING") < log.index("stopped")
 
 
 def test_a_client_that_will_not_go_is_refused_in_the_end(
@@ -110,11 +138,14 @@ def test_a_call_without_a_deadline_that_is_in_hand_is_finished(
     assert process.process.wait(20) == 0
 
 
-def test_a_second_signal_ends_it_at_once(start_server: Callable[..., Any], fraud_bundle: Path) -> None:
-    process = start_server(fraud_bundle.parents[1])
+@pytest.mark.parametrize(("seconds", "state"), [("0", "DRAINING"), ("600", "LEAVING")])
+def test_a_second_signal_ends_it_at_once(
+    start_server: Callable[..., Any], fraud_bundle: Path, seconds: str, state: str
+) -> None:
+    process = start_server(fraud_bundle.parents[1], "--leave-timeout", seconds)
     with socket.create_connection(("localhost", int(process.target.rpartition(":")[2]))):
         process.process.send_signal(signal.SIGTERM)
-        process.wait_for("DRAINING")
+        process.wait_for(state)
         assert process.stop(signal.SIGTERM, seconds=20) == 128 + signal.SIGTERM
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from model_bundle import bundle, digest, golden, runtime
@@ -52,8 +53,7 @@ def test_a_right_bundle_scores_as_its_golden_rows(folder: Path):
         assert loaded.digest == digest.of_file(folder / bundle.MANIFEST)
         for row in golden.from_bytes((folder / bundle.GOLDEN).read_bytes()):
             loaded.encoder.encode_record(row.record)
-            assert loaded.session.score_row() == row.probability
-            assert loaded.decision.label(row.probability) == row.label
+            assert loaded.decision.outcome(loaded.session.score_row()) == row.outcome
 
 
 @pytest.mark.parametrize("name", bundle.FILES)
@@ -138,7 +138,7 @@ def test_refuses_golden_rows_of_another_label(folder: Path):
 
 def test_refuses_a_threshold_that_turns_a_label(folder: Path):
     rows = golden.from_bytes((folder / bundle.GOLDEN).read_bytes())
-    least = min(row.probability for row in rows if row.label == "fraud")
+    least = min(row.outcome["probability"] for row in rows if row.outcome["label"] == "fraud")
     change(folder, lambda document: document.update(threshold=float(np.nextafter(least, 1))))
     assert "label legitimate, but the trained forest gave fraud" in refusal(folder)
 
@@ -226,10 +226,14 @@ def test_sessions_of_one_process_do_not_mix(folder: Path):
     loaded, other = bundle.load(folder), bundle.load(folder)
     with closing(loaded.session), closing(other.session):
         rows = golden.from_bytes((folder / bundle.GOLDEN).read_bytes())
-        low, high = min(rows, key=lambda row: row.probability), max(rows, key=lambda row: row.probability)
+        by_score = sorted(rows, key=lambda row: row.outcome["probability"])
+        low, high = by_score[0], by_score[-1]
         loaded.encoder.encode_record(low.record)
         other.encoder.encode_record(high.record)
-        assert (loaded.session.score_row(), other.session.score_row()) == (low.probability, high.probability)
+        assert (loaded.session.score_row(), other.session.score_row()) == (
+            low.outcome["probability"],
+            high.outcome["probability"],
+        )
 
 
 def test_digests(tmp_path: Path):
@@ -253,3 +257,38 @@ def test_refuses_a_manifest_with_two_features_swapped(folder: Path):
 
     change(folder, swap)
     assert "but the trained forest gave" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"value": 1e6}, "golden row 1 (ordinary): value "),
+        ({"low": -1.0}, "golden row 1 (ordinary): low "),
+        ({"high": 1e6}, "golden row 1 (ordinary): high "),
+        (
+            {"label": "much"},
+            "golden row 1 (ordinary) has value, low, high, label, but the model gives value, low",
+        ),
+        ({"value": "much"}, "golden row 1 (ordinary): value "),
+        ({"value": None}, "golden row 1 (ordinary): value "),
+    ],
+)
+def test_refuses_a_regression_whose_golden_rows_do_not_replay(
+    four_models: Path, tmp_path: Path, values: dict[str, object], message: str
+):
+    folder = Path(shutil.copytree(four_models / "demand" / "1.0.0", tmp_path / "demand" / "1.0.0"))
+    bundle.load(folder).session.close()
+    change_golden(folder, 0, **values)
+    assert refusal(folder).startswith(f"golden.jsonl: {message}")
+
+
+def test_refuses_a_graph_that_fills_a_missing_value_otherwise_than_in_training(
+    four_models: Path, tmp_path: Path
+):
+    folder = Path(shutil.copytree(four_models / "churn" / "1.0.0", tmp_path / "churn" / "1.0.0"))
+    graph = onnx.load(folder / bundle.GRAPH)
+    (imputer,) = [node for node in graph.graph.node if node.op_type == "Imputer"]
+    (values,) = [item.floats for item in imputer.attribute if item.name == "imputed_value_floats"]
+    values[-1] = 5_000.0
+    rewrite(folder, bundle.GRAPH, graph.SerializeToString())
+    assert "probability" in refusal(folder)

@@ -146,7 +146,7 @@ def test_any_vector_is_encoded_or_refused_by_what_is_wrong_with_it(values: list[
         ({"Amount": 10**400}, "Amount", "NOT_FINITE", "Amount: 1000"),
         ({"Amount": "12"}, "Amount", "WRONG_TYPE", "Amount: expects a number, not '12'"),
         ({"Amount": True}, "Amount", "WRONG_TYPE", "Amount: expects a number, not True"),
-        ({"Age": 17.0}, "Age", "OUT_OF_RANGE", "Age: 17 is outside the range of training, 18 to 90"),
+        ({"Age": 17.0}, "Age", "OUT_OF_RANGE", "Age: 17 is outside the range allowed, 18 to 90"),
         ({"Plan": "gold"}, "Plan", "UNKNOWN_CATEGORY", "Plan: 'gold' is none of 'basic', 'plus', 'pro'"),
         ({"Plan": "x" * 99}, "Plan", "UNKNOWN_CATEGORY", "Plan: '" + "x" * 46 + "... is none of"),
         ({"Plan": 1.0}, "Plan", "WRONG_TYPE", "Plan: expects text, not 1.0"),
@@ -229,3 +229,38 @@ def test_a_single_feature_is_enough():
     assert encoder.row.tolist() == [float(np.float32(0.1))]
     with pytest.raises(InvalidRow, match="Only: missing"):
         encoder.encode_record({})
+
+
+@given(row=st.tuples(*map(value_of, FEATURES)))
+def test_a_row_of_codes_is_read_back_as_the_record_that_it_came_from(row: tuple):
+    encoder = Encoder(FEATURES)
+    encoder.encode_record({name: value for name, (value, _) in zip(NAMES, row, strict=True)})
+    read = encoder.record(encoder.row.tolist())
+    codes = encoder.row.tobytes()
+    encoder.encode_record(read)
+    assert encoder.row.tobytes() == codes
+    for name, (value, _) in zip(NAMES, row, strict=True):
+        if not isinstance(value, float):
+            assert read[name] == value
+
+
+def test_complete_values_in_order_are_encoded_as_a_record_is(encoder: Encoder):
+    encoder.encode_record(RECORD)
+    expected = encoder.row.tobytes()
+    encoder.row[:] = 77
+    values = list(RECORD.values())
+    assert encoder.encode_values(values) == []
+    assert encoder.row.tobytes() == expected
+    assert values == list(RECORD.values())
+    assert [kind for _, kind in encoder.kinds] == ["number"] * 3 + ["text"] * 2 + ["flag"] * 2
+    with pytest.raises(InvalidRow, match="Plan: 'gold' is none of"):
+        encoder.encode_values([*values[:3], "gold", *values[4:]])
+
+
+@pytest.mark.parametrize("code", [0.5, -1.0, 3.0, 1e30])
+def test_a_code_that_is_none_is_refused_and_the_next_row_is_not(encoder: Encoder, code: float):
+    for _ in range(2):
+        with pytest.raises(InvalidRow, match=r"Plan: .* is no code, which are 0 to 2"):
+            encoder.encode_vector([*VECTOR[:3], code, *VECTOR[4:]])
+        assert encoder.encode_record(RECORD) == []
+        assert encoder.encode_vector(VECTOR) == []

@@ -17,6 +17,7 @@ from model_bundle import bundle
 from model_bundle.manifest import (
     Feature,
     Graph,
+    Interval,
     Lineage,
     Manifest,
     ManifestError,
@@ -110,7 +111,9 @@ BOTH = [
     ("model", "../fraud", "model: '../fraud' is not of the form"),
     ("version", "1.0", "version: '1.0' is not of the form"),
     ("version", "01.0.0", "version: '01.0.0' is not of the form"),
-    ("task", "regression", "task: 'regression' is none of binary_classification"),
+    ("task", "clustering", "task: 'clustering' is none of binary_classification, regression"),
+    ("task", "regression", "the document: lacks interval"),
+    ("interval", {}, "the document: unknown interval"),
     ("description", 3, "description: 3 is not text"),
     ("features", [], "features: is empty"),
     ("features", {}, "features: not a list"),
@@ -195,3 +198,66 @@ def test_names_of_models():
     for name in ("", "2fraud", "Fraud", "a/b", ".", "a" * 64):
         with pytest.raises(ManifestError):
             check_name(name)
+
+
+REGRESSION = replace(
+    MANIFEST,
+    task="regression",
+    labels=(),
+    threshold=0.0,
+    risk_levels=(),
+    interval=Interval(0.9, "by hand", 0.0, (10.5, 20.25), (1.0, 2.0, 3.0), (0.0, 4.5, 6.0)),
+)
+
+
+def test_a_regression_is_written_without_what_a_classification_has():
+    written = json.loads(REGRESSION.to_bytes())
+    assert not {"labels", "threshold", "risk_levels"} & set(written)
+    assert Manifest.from_bytes(REGRESSION.to_bytes()) == REGRESSION
+    SCHEMA.validate(written)
+    for interval in (
+        replace(REGRESSION.interval, least=None),
+        Interval(0.5, "", -1.5, (), (1.0,), (1.0,)),
+    ):
+        manifest = replace(REGRESSION, interval=interval)
+        assert Manifest.from_bytes(manifest.to_bytes()) == manifest
+        SCHEMA.validate(json.loads(manifest.to_bytes()))
+    assert "interval" not in document()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("interval", None, "the document: lacks interval"),
+        ("labels", ["no", "yes"], "the document: unknown labels"),
+        ("interval.coverage", 1, "interval.coverage: 1.0 is not above 0 and below 1"),
+        ("interval.coverage", "0.9", "interval.coverage: '0.9' is not a finite number"),
+        ("interval.method", 3, "interval.method: 3 is not text"),
+        ("interval.least", "0", "interval.least: '0' is not a finite number"),
+        ("interval.below", [1.0, 2.0, -3.0], "interval.below: not 3 numbers of at least 0"),
+    ],
+)
+def test_schema_and_reader_refuse_a_wrong_interval(path: str, value: object, message: str):
+    changed = json.loads(REGRESSION.to_bytes())
+    change(path, value)(changed)
+    with pytest.raises(ManifestError) as caught:
+        Manifest.from_bytes(json.dumps(changed).encode())
+    assert message in str(caught.value)
+    with pytest.raises(jsonschema.ValidationError):
+        SCHEMA.validate(changed)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("interval.cuts", [20.25, 10.5], "interval.cuts: do not ascend"),
+        ("interval.cuts", [10.5], "interval.below: not 2 numbers"),
+        ("interval.above", [1.0], "interval.above: not 3 numbers of at least 0, one for each band"),
+    ],
+)
+def test_the_reader_refuses_bands_that_do_not_fit(path: str, value: object, message: str):
+    changed = json.loads(REGRESSION.to_bytes())
+    change(path, value)(changed)
+    with pytest.raises(ManifestError) as caught:
+        Manifest.from_bytes(json.dumps(changed).encode())
+    assert message in str(caught.value)

@@ -26,13 +26,9 @@ Export = Callable[..., Exported]
 
 
 def write_csv(path: Path, recipe: Recipe, rows: int) -> Path:
-    features, labels = recipe.generate(np.random.default_rng(8), rows)
-    header = ",".join([*(feature.name for feature in recipe.features), "Class"])
-    lines = [
-        ",".join([*map(repr, row), str(label)])
-        for row, label in zip(features.tolist(), labels.tolist(), strict=True)
-    ]
-    content = "\n".join([header, *lines, ""]).encode()
+    columns = recipe.generate(np.random.default_rng(8), rows)
+    lines = zip(*(map(str, column.tolist()) for column in columns.values()), strict=True)
+    content = "\n".join([",".join(line) for line in (columns, *lines)] + [""]).encode()
     path.write_bytes(lzma.compress(content) if path.suffix == ".xz" else content)
     return path
 
@@ -55,10 +51,10 @@ def test_golden_rows_are_of_every_kind_and_of_both_labels(fraud_bundle: Path):
     rows = golden.from_bytes((fraud_bundle / bundle.GOLDEN).read_bytes())
     assert {row.kind for row in rows} == {"ordinary", "threshold", "split", "extreme", "uniform"}
     for kind in ("ordinary", "threshold", "split"):
-        assert {row.label for row in rows if row.kind == kind} == {"legitimate", "fraud"}
+        assert {row.outcome["label"] for row in rows if row.kind == kind} == {"legitimate", "fraud"}
     assert 400 < len(rows) < 700
     manifest, _ = bundle.read_manifest(fraud_bundle)
-    threshold = [row.probability for row in rows if row.kind == "threshold"]
+    threshold = [row.outcome["probability"] for row in rows if row.kind == "threshold"]
     assert min(threshold) < manifest.threshold < max(threshold)
 
 
@@ -228,8 +224,9 @@ def run(monkeypatch: pytest.MonkeyPatch, recipe: Recipe, *arguments: object) -> 
 def test_a_failed_gate_exits_with_1_and_leaves_nothing(
     small_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    def convert(forest, name: str) -> bytes:
-        graph = conversion_of(forest, name)
+    def convert(trained, name: str) -> bytes:
+        graph = conversion_of(trained, name)
+        forest = trained.forest
         forest.estimators_[3].tree_.value[:, 0, 1] *= 0.5
         round_leaves(forest)
         return graph

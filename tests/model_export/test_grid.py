@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from model_export.grid import LEAF_STEP, MAX_TREES, off_grid
 from model_export.recipes.fraud import RECIPE
 from model_export.split import Part
-from model_export.training import probabilities, train
+from model_export.training import train
 
 
 @given(
@@ -53,12 +53,13 @@ def test_a_trained_forest_is_on_the_grid(trees: int):
         **{name: getattr(RECIPE, name) for name in RECIPE.__slots__ if name != "forest"},
         forest={"n_estimators": trees, "min_samples_leaf": 7},
     )
-    forest = train(recipe, Part(rows, labels), 0)
+    trained = train(recipe, Part(rows, labels), 0)
+    forest = trained.forest
     for estimator in forest.estimators_:
         values = estimator.tree_.value[:, 0]
         assert (values.sum(axis=1) == 1).all()
         assert (values[:, 1] / LEAF_STEP % 1 == 0).all()
         assert np.array_equal(estimator.predict_proba(rows), values[estimator.apply(rows)])
-    scores = probabilities(forest, rows)
+    scores = trained.scores(rows)
     assert (scores * 2**20 % 1 == 0).all()
     assert np.unique(scores).size > 1

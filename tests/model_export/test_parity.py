@@ -17,7 +17,7 @@ from model_bundle.session import Session
 from model_export import conversion, parity, risk, trials
 from model_export.grid import off_grid
 from model_export.parity import ParityError, Proof
-from model_export.training import Forest, probabilities, round_leaves
+from model_export.training import Forest, Trained, round_leaves
 from model_export.trials import Trial
 
 COLUMNS = 5
@@ -45,25 +45,25 @@ class Case:
             labels=("no", "yes"),
             threshold=self.threshold,
             risk_levels=risk.levels(self.threshold),
-            graph=conversion.NAMES,
+            graph=conversion.CLASSIFICATION,
             metrics={},
             lineage=Lineage("", "", "sha256:" + "0" * 64, 0, 0, {}, {}),
             files={},
         )
         encoder, decision = Encoder(features), Decision(manifest)
-        scores = probabilities(self.forest, self.test)
+        scores = self.trained().scores(self.test)
         all_trials = chain(
-            trials.on_splits(self.forest.estimators_, self.train),
+            trials.on_splits(self.forest.estimators_, self.train, features),
             [
-                trials.beyond_data(self.test[:2]),
-                trials.uniform(COLUMNS),
-                Trial("threshold", trials.nearest(self.test, scores, self.threshold, 50)),
+                trials.beyond_data(self.test[:2], features),
+                trials.uniform(features),
+                Trial("threshold", trials.nearest(self.test, scores, (self.threshold,), 50)),
                 Trial("test", self.test),
             ],
         )
-        with closing(Session(graph or self.graph(), conversion.NAMES, encoder.row)) as session:
+        with closing(Session(graph or self.graph(), conversion.CLASSIFICATION, encoder.row)) as session:
             return parity.prove(
-                self.forest,
+                self.trained(),
                 self.train,
                 session=session,
                 encoder=encoder,
@@ -72,7 +72,10 @@ class Case:
             )
 
     def graph(self) -> bytes:
-        return conversion.convert(self.forest, "some")
+        return conversion.convert(self.trained(), "some")
+
+    def trained(self) -> Trained:
+        return Trained(self.forest, np.full(COLUMNS, np.nan, np.float32))
 
     def changed(self, change: Callable[[dict[str, list]], None]) -> bytes:
         """Return the graph with its forest's attributes changed."""
@@ -138,8 +141,10 @@ def test_trees_that_are_a_single_leaf_pass():
 
 
 def test_every_split_is_reached_and_passed_on_both_sides(case: Case):
+    features = [Feature(name, "number", "reject") for name in NAMES]
+    forest = case.forest
     for estimator, trial in zip(
-        case.forest.estimators_, trials.on_splits(case.forest.estimators_, case.train), strict=True
+        forest.estimators_, trials.on_splits(forest.estimators_, case.train, features), strict=True
     ):
         tree = estimator.tree_
         passed = tree.decision_path(trial.rows).tocsc()

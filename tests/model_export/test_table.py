@@ -54,7 +54,7 @@ def test_reads_features_in_the_recipes_order_whatever_the_files(path: Path):
     assert read.rows.dtype == np.float32
     assert read.rows[0].tolist() == list(range(29, -1, -1))
     assert read.rows[1].tolist() == [float(np.float32(1e-3))] * 30
-    assert read.labels.tolist() == [1, 0]
+    assert read.targets.tolist() == [1, 0]
     assert read.name == "creditcard.csv"
 
 
@@ -72,7 +72,7 @@ def test_a_compressed_copy_is_the_same_table(path: Path):
 
 def test_a_byte_order_mark_is_no_part_of_the_header(path: Path):
     path.write_text("\ufeff" + text(row("0"), row("1")))
-    assert table.read(path, RECIPE).labels.tolist() == [0, 1]
+    assert table.read(path, RECIPE).targets.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(

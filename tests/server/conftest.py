@@ -91,7 +91,11 @@ def _write(models: Path, **changes: object) -> Path:
     ):
         score = _mixed_score(codes)
         label = manifest.labels[score >= manifest.threshold]
-        rows.append(GoldenRow("ordinary", dict(zip(names, values, strict=True)), score, label))
+        rows.append(
+            GoldenRow(
+                "ordinary", dict(zip(names, values, strict=True)), {"probability": score, "label": label}
+            )
+        )
     files = {
         bundle.GRAPH: _mixed_graph(),
         bundle.GOLDEN: golden.to_bytes(rows),

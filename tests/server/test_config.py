@@ -39,6 +39,7 @@ def test_every_setting_is_a_flag_and_a_variable_of_its_type() -> None:
         "health_port": 2,
         "max_connection_age": 1.5,
         "max_connection_age_grace": 2.5,
+        "leave_timeout": 0.5,
         "drain_timeout": 3.5,
         "stop_grace": 4.5,
         "max_message_bytes": 5,
@@ -50,6 +51,11 @@ def test_every_setting_is_a_flag_and_a_variable_of_its_type() -> None:
     for settings in (config.read(flags, {}), config.read([], variables)):
         assert settings == Config(**values)  # type: ignore[arg-type]
         assert all(type(getattr(settings, name)) is type(value) for name, value in values.items())
+
+
+def test_a_server_outside_a_cluster_does_not_leave_before_it_drains() -> None:
+    assert config.read([], {}).leave_timeout == 0
+    assert config.read([], {"FOREST_LEAVE_TIMEOUT": "45"}).leave_timeout == 45
 
 
 def test_a_flag_wins_over_a_variable() -> None:
@@ -97,6 +103,9 @@ def test_a_value_of_the_wrong_type_is_named_by_its_flag(
         (["--max-connection-age", "inf", "--drain-timeout", "inf"], "max_connection_age inf"),
         (["--max-connection-age", "9999999", "--drain-timeout", "99999999"], "max_connection_age 1e+07"),
         (["--max-connection-age-grace=-1"], "max_connection_age_grace -1"),
+        (["--leave-timeout=-1"], "leave_timeout -1"),
+        (["--leave-timeout", "9999999"], "leave_timeout 1e+07"),
+        (["--leave-timeout", "nan"], "leave_timeout nan"),
         (["--drain-timeout", "nan"], "drain_timeout nan"),
         (["--stop-grace", "nan"], "stop_grace nan"),
         (["--max-message-bytes", "0"], "max_message_bytes 0"),

@@ -18,13 +18,17 @@ def _becomes(port: int, expected: int) -> bool:
 
 
 @pytest.mark.skipif(connections.count(1) is None, reason="this system does not tell of its connections")
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["IPv4", "IPv6"])
-def test_clients_of_a_port_are_counted_while_they_are_connected(family: socket.AddressFamily) -> None:
-    address = "127.0.0.1" if family is socket.AF_INET else "::1"
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "127.0.0.1")],
+    ids=["IPv4", "IPv6", "IPv4 to [::]"],
+)
+def test_clients_of_a_port_are_counted_while_they_are_connected(host: str, address: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((address, 0), family=family)
-    except OSError as error:
-        pytest.skip(f"no {address} here: {error}")
+        listener = socket.create_server((host, 0), family=family, dualstack_ipv6=host == "::")
+    except (OSError, ValueError) as error:
+        pytest.skip(f"no {host} here: {error}")
     with listener:
         port = listener.getsockname()[1]
         assert connections.count(port) == 0

@@ -157,9 +157,9 @@ def _score_file(channel: grpc.Channel, arguments: argparse.Namespace) -> ExitSta
             source=table.name,
             timeout=arguments.timeout,
         )
-        summary = Summary(positive=model.labels[1])
+        summary = Summary(positive=model.labels[1] if model.labels else "")
         with_bar = arguments.output is not None or not sys.stdout.isatty()
-        with scores(arguments.output) as write, Progress(table, summary, with_bar) as progress:
+        with scores(arguments.output, model.task) as write, Progress(table, summary, with_bar) as progress:
             for outcome in scoring.outcomes(table):
                 summary.add(outcome)
                 if isinstance(outcome, Refused):

@@ -22,7 +22,8 @@ _OPTIONS = (
     # A server that was away is found again within seconds; by default it may take two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
-    # New pods are found within seconds of an old one's leaving; by default it may take half a minute.
+    # New pods are found within seconds of an old one's leaving; by default it may take half a minute. A
+    # cluster's DNS keeps answers for as long, and a server's connections end half as often.
     ("grpc.dns_min_time_between_resolutions_ms", 5_000),
     # A proxy that the environment names for the web must not see transactions.
     ("grpc.enable_http_proxy", 0),

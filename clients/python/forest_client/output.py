@@ -3,24 +3,30 @@
 import csv
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from forest.v1.model_service_pb2 import TASK_REGRESSION
+from forest.v1.prediction_service_pb2 import PredictResponse
+
 from forest_client.scoring import Scored
 
-COLUMNS = ("row", "request_id", "label", "probability", "threshold", "risk_level", "model", "version")
+_CLASSIFICATION = ("label", "probability", "threshold", "risk_level")
+_REGRESSION = ("value", "low", "high", "coverage")
 
 
 @contextmanager
-def scores(path: str | None) -> Iterator[Callable[[Scored], None]]:
+def scores(path: str | None, task: int) -> Iterator[Callable[[Scored], None]]:
     """Open an output, and write its header.
 
     Parameters
     ----------
     path
         The file's. None is standard output.
+    task
+        The model's: it decides about the columns.
 
     Yields
     ------
@@ -34,25 +40,34 @@ def scores(path: str | None) -> Iterator[Callable[[Scored], None]]:
     """
     with _standard_output() if path is None else _file(Path(path)) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        outcome = _regression if task == TASK_REGRESSION else _classification
+        columns = _REGRESSION if task == TASK_REGRESSION else _CLASSIFICATION
+        writer.writerow(("row", "request_id", *columns, "model", "version"))
 
         def write(scored: Scored) -> None:
-            response, outcome = scored.response, scored.response.classification
+            response = scored.response
             writer.writerow(
                 (
                     scored.row.number,
                     response.request_id,
-                    outcome.label,
-                    # Exact: reading this text gives the very number that the server sent.
-                    repr(outcome.probability),
-                    repr(outcome.threshold),
-                    outcome.risk_level,
+                    *outcome(response),
                     response.model,
                     response.version,
                 )
             )
 
         yield write
+
+
+# repr is exact: reading that text gives the very number that the server sent.
+def _classification(response: PredictResponse) -> Sequence[str]:
+    outcome = response.classification
+    return outcome.label, repr(outcome.probability), repr(outcome.threshold), outcome.risk_level
+
+
+def _regression(response: PredictResponse) -> Sequence[str]:
+    interval = response.regression.interval
+    return tuple(map(repr, (response.regression.value, interval.low, interval.high, interval.coverage)))
 
 
 @contextmanager

@@ -35,7 +35,7 @@ class Summary:
     Parameters
     ----------
     positive
-        The positive label.
+        The positive label; empty for a regression.
     """
 
     def __init__(self, positive: str):
@@ -43,6 +43,7 @@ class Summary:
         self._started = time.perf_counter()
         self._latencies = Latencies()
         self._versions: Counter[str] = Counter()
+        self._values = 0.0
         self.scored = self.positives = self.warned = self.refused = 0
 
     def add(self, outcome: Scored | Refused) -> None:
@@ -52,7 +53,9 @@ class Summary:
             return
         response = outcome.response
         self.scored += 1
-        self.positives += response.classification.label == self._positive
+        if self._positive:
+            self.positives += response.classification.label == self._positive
+        self._values += response.regression.value
         self.warned += bool(response.warnings)
         self._versions[f"{response.model} {response.version}"] += 1
         self._latencies.add(outcome.seconds)
@@ -67,10 +70,15 @@ class Summary:
         """Rows per second so far."""
         return self.rows / max(time.perf_counter() - self._started, 1e-9)
 
+    def _outcome(self) -> str:
+        if self._positive:
+            return f"{self.positives:,} {self._positive}"
+        return f"mean value {self._values / self.scored if self.scored else math.nan:g}"
+
     def __str__(self) -> str:
         counts = [
             f"{self.rows:,} rows",
-            f"{self.positives:,} {self._positive}",
+            self._outcome(),
             f"{self.refused:,} refused",
             f"{self.warned:,} with warnings",
         ]

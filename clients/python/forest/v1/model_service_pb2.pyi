@@ -17,11 +17,13 @@ class Task(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TASK_UNSPECIFIED: _ClassVar[Task]
     TASK_BINARY_CLASSIFICATION: _ClassVar[Task]
+    TASK_REGRESSION: _ClassVar[Task]
 MODEL_STATE_UNSPECIFIED: ModelState
 MODEL_STATE_SERVING: ModelState
 MODEL_STATE_REFUSED: ModelState
 TASK_UNSPECIFIED: Task
 TASK_BINARY_CLASSIFICATION: Task
+TASK_REGRESSION: Task
 
 class ListModelsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -54,7 +56,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "digest", "state", "state_reason", "default_version", "description", "task", "features", "labels", "threshold", "risk_levels", "metrics", "lineage")
+    __slots__ = ("name", "version", "digest", "state", "state_reason", "default_version", "description", "task", "features", "labels", "threshold", "risk_levels", "metrics", "lineage", "interval_coverage", "interval_method")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +78,8 @@ class Model(_message.Message):
     RISK_LEVELS_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_METHOD_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     digest: str
@@ -90,7 +94,9 @@ class Model(_message.Message):
     risk_levels: _containers.RepeatedCompositeFieldContainer[RiskLevel]
     metrics: _containers.MessageMap[str, Metric]
     lineage: Lineage
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., state_reason: _Optional[str] = ..., default_version: bool = ..., description: _Optional[str] = ..., task: _Optional[_Union[Task, str]] = ..., features: _Optional[_Iterable[_Union[Feature, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., threshold: _Optional[float] = ..., risk_levels: _Optional[_Iterable[_Union[RiskLevel, _Mapping]]] = ..., metrics: _Optional[_Mapping[str, Metric]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ...) -> None: ...
+    interval_coverage: float
+    interval_method: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., state_reason: _Optional[str] = ..., default_version: bool = ..., description: _Optional[str] = ..., task: _Optional[_Union[Task, str]] = ..., features: _Optional[_Iterable[_Union[Feature, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., threshold: _Optional[float] = ..., risk_levels: _Optional[_Iterable[_Union[RiskLevel, _Mapping]]] = ..., metrics: _Optional[_Mapping[str, Metric]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., interval_coverage: _Optional[float] = ..., interval_method: _Optional[str] = ...) -> None: ...
 
 class Feature(_message.Message):
     __slots__ = ("name", "type", "description", "minimum", "maximum", "out_of_range", "categories", "missing")

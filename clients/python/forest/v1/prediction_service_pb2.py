@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"forest/v1/prediction_service.proto\x12\tforest.v1\"\x97\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12#\n\x06record\x18\x03 \x01(\x0b\x32\x11.forest.v1.RecordH\x00\x12#\n\x06vector\x18\x04 \x01(\x0b\x32\x11.forest.v1.VectorH\x00\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x07\n\x05input\"~\n\x06Record\x12\x31\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x1f.forest.v1.Record.FeaturesEntry\x1a\x41\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.forest.v1.Value:\x02\x38\x01\"A\n\x05Value\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x42\x06\n\x04kind\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xc0\x01\n\x0fPredictResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x33\n\x0e\x63lassification\x18\x05 \x01(\x0b\x32\x19.forest.v1.ClassificationH\x00\x12)\n\x08warnings\x18\x06 \x03(\x0b\x32\x17.forest.v1.InputWarningB\t\n\x07outcome\"[\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x12\n\nrisk_level\x18\x04 \x01(\t\"\xa4\x01\n\x0cInputWarning\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12.\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.forest.v1.InputWarning.Reason\x12\x0f\n\x07message\x18\x03 \x01(\t\"B\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12 \n\x1cREASON_OUT_OF_TRAINING_RANGE\x10\x01\x32U\n\x11PredictionService\x12@\n\x07Predict\x12\x19.forest.v1.PredictRequest\x1a\x1a.forest.v1.PredictResponseBE\n\tforest.v1B\x16PredictionServiceProtoP\x01Z\x12\x66orest/v1;forestv1\xaa\x02\tForest.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"forest/v1/prediction_service.proto\x12\tforest.v1\"\x97\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12#\n\x06record\x18\x03 \x01(\x0b\x32\x11.forest.v1.RecordH\x00\x12#\n\x06vector\x18\x04 \x01(\x0b\x32\x11.forest.v1.VectorH\x00\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x07\n\x05input\"~\n\x06Record\x12\x31\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x1f.forest.v1.Record.FeaturesEntry\x1a\x41\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.forest.v1.Value:\x02\x38\x01\"A\n\x05Value\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x42\x06\n\x04kind\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xed\x01\n\x0fPredictResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x33\n\x0e\x63lassification\x18\x05 \x01(\x0b\x32\x19.forest.v1.ClassificationH\x00\x12+\n\nregression\x18\x07 \x01(\x0b\x32\x15.forest.v1.RegressionH\x00\x12)\n\x08warnings\x18\x06 \x03(\x0b\x32\x17.forest.v1.InputWarningB\t\n\x07outcome\"[\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x12\n\nrisk_level\x18\x04 \x01(\t\"B\n\nRegression\x12\r\n\x05value\x18\x01 \x01(\x01\x12%\n\x08interval\x18\x02 \x01(\x0b\x32\x13.forest.v1.Interval\"7\n\x08Interval\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\x10\n\x08\x63overage\x18\x03 \x01(\x01\"\xa4\x01\n\x0cInputWarning\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12.\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.forest.v1.InputWarning.Reason\x12\x0f\n\x07message\x18\x03 \x01(\t\"B\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12 \n\x1cREASON_OUT_OF_TRAINING_RANGE\x10\x01\x32U\n\x11PredictionService\x12@\n\x07Predict\x12\x19.forest.v1.PredictRequest\x1a\x1a.forest.v1.PredictResponseBE\n\tforest.v1B\x16PredictionServiceProtoP\x01Z\x12\x66orest/v1;forestv1\xaa\x02\tForest.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,13 +45,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VECTOR']._serialized_start=398
   _globals['_VECTOR']._serialized_end=422
   _globals['_PREDICTRESPONSE']._serialized_start=425
-  _globals['_PREDICTRESPONSE']._serialized_end=617
-  _globals['_CLASSIFICATION']._serialized_start=619
-  _globals['_CLASSIFICATION']._serialized_end=710
-  _globals['_INPUTWARNING']._serialized_start=713
-  _globals['_INPUTWARNING']._serialized_end=877
-  _globals['_INPUTWARNING_REASON']._serialized_start=811
-  _globals['_INPUTWARNING_REASON']._serialized_end=877
-  _globals['_PREDICTIONSERVICE']._serialized_start=879
-  _globals['_PREDICTIONSERVICE']._serialized_end=964
+  _globals['_PREDICTRESPONSE']._serialized_end=662
+  _globals['_CLASSIFICATION']._serialized_start=664
+  _globals['_CLASSIFICATION']._serialized_end=755
+  _globals['_REGRESSION']._serialized_start=757
+  _globals['_REGRESSION']._serialized_end=823
+  _globals['_INTERVAL']._serialized_start=825
+  _globals['_INTERVAL']._serialized_end=880
+  _globals['_INPUTWARNING']._serialized_start=883
+  _globals['_INPUTWARNING']._serialized_end=1047
+  _globals['_INPUTWARNING_REASON']._serialized_start=981
+  _globals['_INPUTWARNING_REASON']._serialized_end=1047
+  _globals['_PREDICTIONSERVICE']._serialized_start=1049
+  _globals['_PREDICTIONSERVICE']._serialized_end=1134
 # @@protoc_insertion_point(module_scope)
