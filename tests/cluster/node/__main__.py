@@ -26,8 +26,9 @@ def main() -> int:
     started = time.monotonic()
     try:
         if options.command == "check":
-            print(absent() or "nothing is absent")
-            return 1 if absent() else 0
+            reason = absent()
+            print(reason or "nothing is absent")
+            return 1 if reason else 0
         if options.command == "crash":
             runtime.crash(options.container)
         elif options.command in ("kill", "start"):

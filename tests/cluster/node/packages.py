@@ -43,7 +43,8 @@ def _forbidden() -> str:
     try:
         run("ip", "netns", "add", name)
         try:
-            run("ip", "link", "add", "forest-check", "type", "veth", "peer", "name", "eth0", "netns", name)
+            cable = f"forest-{os.getpid()}"
+            run("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", name)
             run("ip", "netns", "exec", name, "nft", "add", "table", "inet", "forest")
         finally:
             run("ip", "netns", "delete", name)
