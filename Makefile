@@ -90,11 +90,11 @@ cluster-down: setup ## remove it, and all that is in it
 
 cluster-test: setup ## make it, prove on it what commits promise, and remove it
 	@$(NODE) build
-	@trap '$(NODE) down' EXIT; $(NODE) up && . $(CLUSTER) && $(BIN)/python -m pytest -q -m cluster tests/cluster
+	@$(NODE) up && trap '$(NODE) down' EXIT && . $(CLUSTER) && $(BIN)/python -m pytest -q -m cluster tests/cluster
 
 cluster-soak: setup ## the same, a hundred times over, with every kind of bad release (about an hour and a half)
 	@$(NODE) build
-	@trap '$(NODE) down' EXIT; $(NODE) up && . $(CLUSTER) && $(BIN)/python -m pytest -q -m cluster tests/cluster --soak
+	@$(NODE) up && trap '$(NODE) down' EXIT && . $(CLUSTER) && $(BIN)/python -m pytest -q -m cluster tests/cluster --soak
 
 clean: ## remove what the commands above have made, but no model
 	rm -rf .venv .venv-proto .venv-lock .pytest_cache .ruff_cache .mypy_cache .hypothesis build

@@ -36,8 +36,7 @@ def install() -> None:
         time.sleep(0.2)
     run(*kubectl, "create", "namespace", "argocd")
     run(*kubectl, "apply", "--namespace=argocd", "-k", kept("argocd", "manifests/base/config"))
-    (_FOLDER / "bin" / "kustomize").unlink(missing_ok=True)
-    (_FOLDER / "bin" / "kustomize").symlink_to(_kustomize())
+    (_FOLDER / "bin" / "kustomize").symlink_to(kustomize())
 
 
 def redis() -> Part:
@@ -137,8 +136,8 @@ def _role(name: str, arguments: tuple[str, ...], healthy: str) -> Part:
     )
 
 
-def _kustomize() -> Path:
-    """Return the kustomize that CI has too, as its script builds it."""
+def kustomize() -> Path:
+    """Return the kustomize that CI has too, as its script builds it once."""
     script = Path(__file__).parents[3] / ".ci" / "tool"
     return Path(run(script, "kustomize", seconds=600).strip()) / "kustomize"
 

@@ -64,6 +64,7 @@ def build() -> None:
     """Build all that is slow to make, and keep it."""
     packages.required()
     binaries.build()
+    argocd.kustomize()
 
 
 def up() -> None:
