@@ -242,6 +242,17 @@ class System:
         client = next(client for client in self.clients if client.environment == environment)
         return ask(client, f"{MODEL}-forest.{namespace(environment)}:50051")
 
+    def answered_by(self, environment: str, release: Release) -> None:
+        """Return when a call through the Service is answered by a release.
+
+        That may be a moment after its pods alone are ready: kube-proxy is told as they become so.
+        """
+        until(
+            f"{environment} answers by {release.tag}",
+            lambda: self.ask(environment) == (release.version, release.bundle),
+            seconds=15,
+        )
+
     def replica_sets(self, environment: str) -> set[tuple[str, str]]:
         """Return the name, which ends with its template's hash, and the UID of every ReplicaSet."""
         found = self.kubernetes.find(

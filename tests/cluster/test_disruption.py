@@ -93,7 +93,7 @@ def test_a_release_waits_for_a_killed_controller_of_argo_cd_and_is_not_lost(
             "argocd.argoproj.io/refresh=normal",
         )  # fmt: skip
         time.sleep(3)
-        assert system.ask(STAGING)[0] == "1.0.0"
+        system.answered_by(STAGING, system.images["1.0.0"].release)
     system.argocd.wait(application(STAGING), revision=commit)
     system.pods[STAGING].wait(
         "only pods of 1.1.0",
@@ -111,7 +111,7 @@ def test_nothing_is_lost_when_etcd_starts_anew(system: System, node: "Node") -> 
         assert system.replica_set(environment) == before[environment]
     # And it still does what Git says.
     system.bring(STAGING, "1.0.0")
-    assert system.ask(STAGING)[0] == "1.0.0"
+    system.answered_by(STAGING, system.clone.held(STAGING))
 
 
 class Node:

@@ -32,7 +32,8 @@ def test_after_sync_every_pod_serves_what_was_promoted(system: System) -> None:
     change = system.promote()
 
     assert {pod.image for pod in system.pods[PROD].serving()} == {change.after.reference}
-    assert system.ask(PROD) == ("1.1.0", change.after.bundle)
+    assert change.after.version == "1.1.0"
+    system.answered_by(PROD, change.after)
     assert system.clone.held(PROD) == system.clone.held(STAGING)
 
 

@@ -12,7 +12,8 @@ def test_a_release_is_served_by_staging_and_leaves_production_alone(system: Syst
 
     change = system.release("1.1.0")
 
-    assert system.ask(STAGING) == ("1.1.0", change.after.bundle)
+    assert change.after.version == "1.1.0"
+    system.answered_by(STAGING, change.after)
     assert system.ask(PROD)[0] == "1.0.0"
     system.noticed(PROD, change.commit)
     assert system.argocd.state("prod-fraud") == ("Synced", "Healthy")
