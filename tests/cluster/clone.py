@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -77,6 +78,13 @@ class Clone:
     def release(self, image: Pushed) -> str:
         """Release an image to staging, and return the commit."""
         self.gitops("release", MODEL, *image.options)
+        return self.head()
+
+    def promote(self) -> str:
+        """Promote what staging holds, once it has had it for a moment, and return the commit."""
+        # Argo CD's clock tells whole seconds.
+        time.sleep(2)
+        self.gitops("promote", MODEL, "--soak=1s")
         return self.head()
 
     def commit(self, message: str) -> str:

@@ -9,8 +9,7 @@ def test_production_is_out_of_sync_until_somebody_presses_sync(system: System) -
     system.bring(PROD, "1.0.0")
     system.bring(STAGING, "1.1.0")
     before = system.clone.held(PROD)
-    system.clone.gitops("promote", MODEL, "--soak=1s")
-    commit = system.clone.head()
+    commit = system.clone.promote()
     system.noticed(PROD, commit)
 
     application_ = system.argocd.wait(application(PROD), sync="OutOfSync")
