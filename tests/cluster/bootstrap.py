@@ -69,8 +69,7 @@ def _remove_what_is_there(kubernetes: Kubernetes) -> None:
         names = [
             entry["metadata"]["name"]
             for entry in kubernetes.find(f"{kind}.argoproj.io", "argocd")
-            if entry["metadata"]["name"] not in ("default",)
-            and (entry["metadata"]["name"] in ("forest", STAGING, PROD) or _ours(entry["metadata"]["name"]))
+            if _ours(entry["metadata"]["name"])
         ]
         if names:
             kubernetes.run("delete", f"{kind}.argoproj.io", "--namespace=argocd", "--wait=true", *names)
@@ -81,4 +80,4 @@ def _remove_what_is_there(kubernetes: Kubernetes) -> None:
 
 
 def _ours(name: str) -> bool:
-    return name.startswith((f"{STAGING}-", f"{PROD}-", "forest-"))
+    return name in ("forest", STAGING, PROD) or name.startswith((f"{STAGING}-", f"{PROD}-", "forest-"))

@@ -7,9 +7,10 @@ from pathlib import Path
 from gitops.release import Release
 from model_bundle.bundle import read_manifest
 from tests import image_builder
+from tests.cluster.node.place import CACHE
 from tests.cluster.setting import Setting
 
-_STORE = Path.home() / ".cache" / "forest-serving" / "cluster" / "images"
+_STORE = CACHE / "images"
 
 
 @dataclass(frozen=True, slots=True)

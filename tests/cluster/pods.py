@@ -63,10 +63,6 @@ class Pods:
         """Return the pods that take new calls."""
         return [pod for pod in self.all() if pod.serving]
 
-    def present(self) -> list[Pod]:
-        """Return the pods that are there, those that end too."""
-        return [pod for pod in self.all() if pod.gone is None]
-
     def fewest_since(self, when: float) -> int:
         """Return how many pods took calls when there were fewest, from a time until now."""
         pods = self.all()
@@ -89,6 +85,12 @@ class Pods:
                 )
                 self._changed.wait(min(left, 1))
             return time.time()
+
+    def wait_for_image(self, image: str) -> float:
+        """Return the time at which only pods of an image took new calls, and there were some."""
+        return self.wait(
+            f"only pods of {image}", lambda pods: {pod.image for pod in pods if pod.serving} == {image}
+        )
 
     def close(self) -> None:
         """Stop following."""

@@ -27,25 +27,14 @@ class Change:
 
     Attributes
     ----------
-    kind : str
-        release, promotion, rollback or revert.
-    pushed, noticed, asked, synced : float
-        When the commit was pushed, when Argo CD knew it, when Sync was pressed (in staging it never is), when
-        Argo CD had applied it.
-    first, all : float
-        When the first new pod took calls, and when only new pods did.
+    pushed, all : float
+        When the commit was pushed, and when only new pods took calls; `System.cycles` has the rest.
     """
 
-    kind: str
-    environment: str
     commit: str
     before: Release
     after: Release
     pushed: float
-    noticed: float
-    asked: float | None
-    synced: float
-    first: float
     all: float
 
 
@@ -80,12 +69,7 @@ class System:
 
     def promote(self) -> Change:
         """Promote what staging holds, press Sync, and return when it serves."""
-
-        def act() -> str:
-            self.clone.gitops("promote", MODEL, "--soak=1s")
-            return self.clone.head()
-
-        return self.change("promotion", PROD, act)
+        return self.change("promotion", PROD, self.clone.promote)
 
     def rollback(self, environment: str, *arguments: str) -> Change:
         """Roll back by ``forest-gitops``, press Sync in prod, and return when the old release serves."""
@@ -133,10 +117,8 @@ class System:
         name = application(environment)
         self.noticed(environment, commit)
         noticed = time.time()
-        asked = None
         if environment == PROD:
             self.argocd.sync(name)
-            asked = time.time()
         self.synced(environment, commit)
         synced = time.time()
         pods = self.pods[environment]
@@ -154,9 +136,7 @@ class System:
 
         whole = pods.wait(f"only pods of {after.tag}", turned)
         self.argocd.wait(name, revision=commit)
-        change = Change(
-            kind, environment, commit, before, after, pushed, noticed, asked, synced, first, whole
-        )
+        change = Change(commit, before, after, pushed, whole)
         self.changes.append(change)
         self.cycles[place] = replace(
             self.cycles[place], pushed=pushed, noticed=noticed, synced=synced, first_ready=first, served=whole

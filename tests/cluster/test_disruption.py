@@ -95,10 +95,7 @@ def test_a_release_waits_for_a_killed_controller_of_argo_cd_and_is_not_lost(
         time.sleep(3)
         system.answered_by(STAGING, system.images["1.0.0"].release)
     system.argocd.wait(application(STAGING), revision=commit)
-    system.pods[STAGING].wait(
-        "only pods of 1.1.0",
-        lambda pods: {pod.image for pod in pods if pod.serving} == {image.release.reference},
-    )
+    system.pods[STAGING].wait_for_image(image.release.reference)
 
 
 def test_nothing_is_lost_when_etcd_starts_anew(system: System, node: "Node") -> None:

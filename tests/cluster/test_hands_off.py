@@ -89,10 +89,7 @@ def test_staging_undoes_it(system: System, hand: Callable[[System, str], Callabl
     until("staging is as Git says", undone, seconds=60)
     system.say(STAGING, held)
     system.argocd.wait(application(STAGING))
-    system.pods[STAGING].wait(
-        "only pods that Git names",
-        lambda pods: {pod.image for pod in pods if pod.serving} == {held.reference},
-    )
+    system.pods[STAGING].wait_for_image(held.reference)
 
 
 @pytest.mark.parametrize("hand", _HANDS, ids=_NAMES)
@@ -109,7 +106,4 @@ def test_production_shows_it_until_somebody_presses_sync(
     system.say(PROD, held)
     until("prod is as Git says", undone, seconds=60)
     system.argocd.wait(application(PROD))
-    system.pods[PROD].wait(
-        "only pods that Git names",
-        lambda pods: {pod.image for pod in pods if pod.serving} == {held.reference},
-    )
+    system.pods[PROD].wait_for_image(held.reference)

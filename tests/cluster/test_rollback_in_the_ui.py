@@ -22,10 +22,7 @@ def test_it_works_in_production_and_leaves_git_alone(system: System) -> None:
 
     system.say(PROD, promoted.before)
     system.argocd.rollback(application(PROD), earlier["id"])
-    system.pods[PROD].wait(
-        "only pods of 1.0.0",
-        lambda pods: {pod.image for pod in pods if pod.serving} == {promoted.before.reference},
-    )
+    system.pods[PROD].wait_for_image(promoted.before.reference)
 
     assert system.replica_set(PROD) == old
     system.answered_by(PROD, promoted.before)

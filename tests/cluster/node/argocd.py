@@ -10,8 +10,9 @@ from tests.cluster.node import kubeconfig
 from tests.cluster.node.binaries import binary, kept
 from tests.cluster.node.command import inside, run, succeeds
 from tests.cluster.node.error import NodeError
+from tests.cluster.node.kubelet import kubectl
 from tests.cluster.node.part import Part
-from tests.cluster.node.place import ARGOCD, KUBECONFIG, NODE, ROOT
+from tests.cluster.node.place import ARGOCD, NODE, ROOT
 from tests.cluster.node.probe import answers
 
 _FOLDER = ROOT / "argocd"
@@ -26,16 +27,15 @@ def install() -> None:
     kubeconfig.write("admin", _CONFIG, namespace="argocd")
     for name in ("tls", "ssh", "gpg-home", "gpg-data", "bin", "tmp"):
         (_FOLDER / name).mkdir(parents=True, exist_ok=True)
-    kubectl = (str(binary("kubectl")), f"--kubeconfig={KUBECONFIG}")
-    run(*kubectl, "apply", "--server-side", "-k", kept("argocd", "manifests/crds"))
+    run(*kubectl(), "apply", "--server-side", "-k", kept("argocd", "manifests/crds"))
     # The API server serves a kind a moment after it has been told of it; Argo CD looks for it once.
     deadline = time.monotonic() + 30
-    while not succeeds(*kubectl, "get", _KINDS, "--all-namespaces"):
+    while not succeeds(*kubectl(), "get", _KINDS, "--all-namespaces"):
         if time.monotonic() > deadline:
             raise NodeError("the API server does not serve Argo CD's kinds after 30 s")
         time.sleep(0.2)
-    run(*kubectl, "create", "namespace", "argocd")
-    run(*kubectl, "apply", "--namespace=argocd", "-k", kept("argocd", "manifests/base/config"))
+    run(*kubectl(), "create", "namespace", "argocd")
+    run(*kubectl(), "apply", "--namespace=argocd", "-k", kept("argocd", "manifests/base/config"))
     (_FOLDER / "bin" / "kustomize").symlink_to(kustomize())
 
 
@@ -98,7 +98,7 @@ def token() -> str:
     """Return a token of the administrator."""
     secret = json.loads(
         run(
-            binary("kubectl"), f"--kubeconfig={KUBECONFIG}", "--namespace=argocd", "get", "secret",
+            *kubectl(), "--namespace=argocd", "get", "secret",
             "argocd-initial-admin-secret", "--output=json",
         )
     )  # fmt: skip

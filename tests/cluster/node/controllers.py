@@ -3,28 +3,22 @@
 from tests.cluster.node import kubeconfig
 from tests.cluster.node.binaries import binary
 from tests.cluster.node.part import Part
-from tests.cluster.node.place import KEYS, NODE, ROOT
+from tests.cluster.node.place import KEYS, NODE
 from tests.cluster.node.probe import answers
 
 
 def manager() -> Part:
     """Return the controller manager. It asks for the autoscalers' figures every two seconds."""
-    config = ROOT / "controller-manager.kubeconfig"
-    kubeconfig.write("controller-manager", config)
     return Part(
         "kube-controller-manager",
         (
             binary("kube-controller-manager"),
-            f"--kubeconfig={config}",
-            f"--authentication-kubeconfig={config}",
-            f"--authorization-kubeconfig={config}",
+            *kubeconfig.flags("controller-manager", "controller-manager"),
             f"--root-ca-file={KEYS / 'ca.crt'}",
             f"--service-account-private-key-file={KEYS / 'service-accounts.key'}",
             "--use-service-account-credentials=true",
             "--leader-elect=false",
             "--horizontal-pod-autoscaler-sync-period=2s",
-            f"--tls-cert-file={KEYS / 'node.crt'}",
-            f"--tls-private-key-file={KEYS / 'node.key'}",
         ),
         lambda: answers(_local(10257)),
     )
@@ -32,18 +26,12 @@ def manager() -> Part:
 
 def scheduler() -> Part:
     """Return the scheduler."""
-    config = ROOT / "scheduler.kubeconfig"
-    kubeconfig.write("scheduler", config)
     return Part(
         "kube-scheduler",
         (
             binary("kube-scheduler"),
-            f"--kubeconfig={config}",
-            f"--authentication-kubeconfig={config}",
-            f"--authorization-kubeconfig={config}",
+            *kubeconfig.flags("scheduler", "scheduler"),
             "--leader-elect=false",
-            f"--tls-cert-file={KEYS / 'node.crt'}",
-            f"--tls-private-key-file={KEYS / 'node.key'}",
         ),
         lambda: answers(_local(10259)),
     )

@@ -4,7 +4,7 @@ import base64
 import json
 from pathlib import Path
 
-from tests.cluster.node.place import API, KEYS, NAME
+from tests.cluster.node.place import API, KEYS, NAME, ROOT
 
 
 def write(certificate: str, file: Path, namespace: str = "default") -> None:
@@ -37,4 +37,17 @@ def write(certificate: str, file: Path, namespace: str = "default") -> None:
             },
             indent=1,
         )
+    )
+
+
+def flags(certificate: str, part: str) -> tuple[str, ...]:
+    """Write the kubeconfig of a part that also serves, and return the flags that name it and its key."""
+    file = ROOT / f"{part}.kubeconfig"
+    write(certificate, file)
+    return (
+        f"--kubeconfig={file}",
+        f"--authentication-kubeconfig={file}",
+        f"--authorization-kubeconfig={file}",
+        f"--tls-cert-file={KEYS / 'node.crt'}",
+        f"--tls-private-key-file={KEYS / 'node.key'}",
     )

@@ -5,23 +5,17 @@ from tests.cluster.node.binaries import binary
 from tests.cluster.node.command import succeeds
 from tests.cluster.node.kubelet import kubectl
 from tests.cluster.node.part import Part
-from tests.cluster.node.place import KEYS, ROOT
+from tests.cluster.node.place import KEYS
 
 
 def part() -> Part:
     """Return metrics-server. The API server finds it by `manifests/metrics.yaml`."""
-    config = ROOT / "metrics.kubeconfig"
-    kubeconfig.write("admin", config)
     return Part(
         "metrics-server",
         (
             binary("metrics-server"),
-            f"--kubeconfig={config}",
-            f"--authentication-kubeconfig={config}",
-            f"--authorization-kubeconfig={config}",
+            *kubeconfig.flags("admin", "metrics"),
             "--secure-port=4443",
-            f"--tls-cert-file={KEYS / 'node.crt'}",
-            f"--tls-private-key-file={KEYS / 'node.key'}",
             f"--kubelet-certificate-authority={KEYS / 'ca.crt'}",
             "--kubelet-preferred-address-types=InternalIP",
             "--metric-resolution=10s",

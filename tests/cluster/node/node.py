@@ -156,8 +156,3 @@ def _environment() -> str:
         "PATH": f"{binaries.binary('kubectl').parent}:{binaries.binary('argocd').parent}:$PATH",
     }
     return "".join(f'export {key}="{value}"\n' for key, value in values.items())
-
-
-def running() -> bool:
-    """Return whether a node is up."""
-    return ENVIRONMENT.exists()

@@ -8,7 +8,7 @@ from tests.cluster.node.command import run
 from tests.cluster.node.error import NodeError
 
 _TOOLS = {
-    "go": "Go 1.24 or newer: https://go.dev/dl",
+    "go": "Go 1.26 or newer: https://go.dev/dl",
     "git": "git",
     "openssl": "openssl",
     "buildah": "buildah",
