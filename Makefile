@@ -92,7 +92,7 @@ cluster-test: setup ## make it, prove on it what commits promise, and remove it
 	@$(NODE) build
 	@$(NODE) up && trap '$(NODE) down' EXIT && . $(CLUSTER) && $(BIN)/python -m pytest -q -m cluster tests/cluster
 
-cluster-soak: setup ## the same, a hundred times over, with every kind of bad release (about an hour and a half)
+cluster-soak: setup ## the same, a hundred times over, with every kind of bad release (about three quarters of an hour)
 	@$(NODE) build
 	@$(NODE) up && trap '$(NODE) down' EXIT && . $(CLUSTER) && $(BIN)/python -m pytest -q -m cluster tests/cluster --soak
 
