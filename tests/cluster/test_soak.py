@@ -9,7 +9,8 @@ from gitops.layout import PROD, STAGING
 from tests.cluster.drain import drain
 from tests.cluster.hands import delete_service, set_image
 from tests.cluster.kubernetes import until
-from tests.cluster.system import System, application, namespace
+from tests.cluster.scaling import Scaling
+from tests.cluster.system import System, application
 
 _CYCLES = 100
 # Something else that is planned follows each fifth pair of them.
@@ -25,11 +26,11 @@ def _sync(system: System) -> None:
 
 
 def _scale(system: System) -> None:
-    """Have staging one pod more: its autoscaler takes it away again."""
-    system.kubernetes.run(
-        "scale", f"--namespace={namespace(STAGING)}", "deployment/fraud-forest", "--replicas=3"
-    )
-    system.pods[STAGING].wait("a third pod", lambda pods: sum(pod.serving for pod in pods) >= 3)
+    """Have load raise staging's replicas: while the cycles go on, its autoscaler takes them away again."""
+    scaling = Scaling(system)
+    with scaling.load():
+        scaling.wait_for(4, seconds=180)
+    scaling.end()
 
 
 def _heal(system: System) -> None:
