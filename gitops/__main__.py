@@ -95,14 +95,14 @@ def _approved(options: argparse.Namespace) -> "Approval":
     """Return what asks the model registry whether a release is approved, where that is wanted."""
     from gitops.registry import Credentials, Registry  # noqa: PLC0415
 
-    address = options.mlflow or os.environ.get("MLFLOW_TRACKING_URI")
+    address = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not options.approved:
-        if options.mlflow:
-            raise GitopsError("--mlflow is where --approved asks: give that too")
+        if options.tracking_uri:
+            raise GitopsError("--tracking-uri is where --approved asks: give that too")
         return lambda release, commit: ""
     if not address:
         raise GitopsError(
-            "--approved needs MLflow's address: give --mlflow ADDRESS, or set MLFLOW_TRACKING_URI"
+            "--approved needs MLflow's address: give --tracking-uri URI, or set MLFLOW_TRACKING_URI"
         )
     names = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
     registry = Registry(address, Credentials(*(os.environ.get(name, "") for name in names)))
@@ -318,7 +318,7 @@ def _parser() -> argparse.ArgumentParser:
         help="refuse a release whose bundle the model registry has not approved for production",
     )  # fmt: skip
     promote.add_argument(
-        "--mlflow", metavar="ADDRESS",
+        "--tracking-uri", metavar="URI",
         help="the registry's HOST[:PORT] by https, or http://HOST[:PORT] (MLFLOW_TRACKING_URI). Its token is "
         "read from MLFLOW_TRACKING_TOKEN",
     )  # fmt: skip

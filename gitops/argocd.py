@@ -145,9 +145,7 @@ class ArgoCD:
         except (ValueError, TypeError, KeyError):
             said = error.reason
         if error.code == 401:
-            return ServiceError(
-                f"{self._service} does not accept the token in ARGOCD_AUTH_TOKEN: {said}"
-            )
+            return ServiceError(f"{self._service} does not accept the token in ARGOCD_AUTH_TOKEN: {said}")
         if error.code == 403:
             return ServiceError(
                 f"{self._service} does not let the token's account see {name} ({said}): it needs "

@@ -47,6 +47,7 @@ class Connection:
         """Turn what MLflow complains of into a `RegistryError`."""
         from mlflow.exceptions import MlflowException  # noqa: PLC0415
         from requests.exceptions import RequestException  # noqa: PLC0415
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
         try:
             yield
@@ -63,6 +64,8 @@ class Connection:
                     "those of one that may"
                 ) from error
             raise RegistryError(f"MLflow at {self.uri}: {_line(error)}") from error
+        except SQLAlchemyError as error:
+            raise RegistryError(f"MLflow at {self.uri}: {_deepest(error)}") from error
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             raise RegistryError(f"MLflow at {self.uri}: {place}{error.strerror or error}") from error
@@ -84,11 +87,12 @@ def connect(uri: str | None, *, make: bool = False) -> Connection:
         If the address is another, or nobody is there.
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED
-    artifacts = None
+    address, artifacts = uri, None
     if uri.startswith(_FILE) and uri != _FILE:
         file = Path(uri.removeprefix(_FILE)).absolute()
         _see(file, uri, make)
-        artifacts = file.parent / "artifacts"
+        # MLflow keeps what it has opened by its name, whatever the folder.
+        address, artifacts = f"{_FILE}{file}", file.parent / "artifacts"
     elif not _is_server(uri):
         raise RegistryError(
             f"{_public(uri)} is not an address of MLflow: give http://HOST:PORT or https://HOST:PORT of a "
@@ -100,7 +104,7 @@ def connect(uri: str | None, *, make: bool = False) -> Connection:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient  # noqa: PLC0415
 
-    connection = Connection(MlflowClient(uri, uri), uri, artifacts)
+    connection = Connection(MlflowClient(address, address), uri, artifacts)
     with connection.asked():
         connection.client.search_registered_models(max_results=1)
     return connection
@@ -133,7 +137,7 @@ def _is_server(uri: str) -> bool:
 
 def _public(uri: str) -> str:
     """Return an address as messages may show it."""
-    scheme, mark, rest = uri.partition("://")
+    scheme, mark, rest = uri.partition("?")[0].partition("://")
     return repr(f"{scheme}{mark}{rest.rpartition('@')[2]}")
 
 
