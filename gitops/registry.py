@@ -113,8 +113,9 @@ class Registry:
         holding = self._ask("model-versions/search", _all, filter=condition)
         if not holding:
             return (
-                f"No run there has logged that bundle: `forest-export track …/{model}/{release.version}` does, "
-                f"and says the run's id; then `forest-export promote --run-id ID --to {_ALIAS}` approves it"
+                "No run there has logged that bundle: "
+                f"`forest-export track …/{model}/{release.version}` does, and says the run's id; "
+                f"then `forest-export promote --run-id ID --to {_ALIAS}` approves it"
             )
         return f"`forest-export promote --run-id {holding[0].run} --to {_ALIAS}` approves it"
 

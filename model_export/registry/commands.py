@@ -24,8 +24,8 @@ def log(registry: Registry, folder: Path) -> None:
         _track(registry, folder)
     except (RegistryError, KeyboardInterrupt) as error:
         failed = RegistryError(
-            f"{str(error) or 'interrupted'}. The bundle is in {folder}, and not registered: `forest-export track "
-            f"{folder}` tries again"
+            f"{str(error) or 'interrupted'}. The bundle is in {folder}, and not registered: "
+            f"`forest-export track {folder}` tries again"
         )
         failed.status = error.status if isinstance(error, RegistryError) else 130
         raise failed from error

@@ -77,7 +77,7 @@ def connect(uri: str | None, *, make: bool = False) -> Connection:
     Parameters
     ----------
     uri
-        ``http://`` or ``https://`` of a tracking server, or ``sqlite:///FILE``, whose artifacts lie beside it.
+        ``http://`` or ``https://`` of a tracking server; or ``sqlite:///FILE``, with its artifacts beside it.
     make
         Whether to make a file that is not there.
 

@@ -1,8 +1,7 @@
 """The registry: runs that logged a bundle, versions that name one, and what each is approved for."""
 
-import getpass
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,18 +14,14 @@ from model_bundle.manifest import Manifest, ManifestError, version_key
 from model_export import writing
 from model_export.registry.connection import Connection
 from model_export.registry.error import RegistryError
+from model_export.registry.run import DIGEST, MODEL, VERSION, metrics, parameters, tags, user
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-# What a model may be approved for, as aliases of its versions; and the tags of runs and versions. gitops asks by
-# the same names.
+# What a model may be approved for, as aliases of its versions: gitops asks by the same names.
 APPROVALS = ("staging", "production")
-MODEL = "forest.model"
-VERSION = "forest.version"
-DIGEST = "forest.bundle_digest"
-DATA_DIGEST = "forest.data_digest"
 # The folder of a run's artifacts that is the bundle.
 _FOLDER = "bundle"
 
@@ -100,7 +95,7 @@ class Registry:
                 return found, False
             with self._run(manifest, loaded.digest) as run:
                 identity = run.info.run_id
-                self._client.log_batch(identity, _metrics(manifest), _parameters(manifest))
+                self._client.log_batch(identity, metrics(manifest), parameters(manifest))
                 for name in (bundle.MANIFEST, *manifest.files):
                     self._client.log_artifact(identity, str(folder / name), _FOLDER)
             made = self._register(manifest, loaded.digest, run)
@@ -169,9 +164,9 @@ class Registry:
                 raise RegistryError(self._unregistered(run, all_versions))
             if chosen.digest != run.data.tags.get(DIGEST):
                 raise RegistryError(
-                    f"{chosen} in {self._place} says it is the bundle {chosen.digest}, but its run {identity} "
-                    f"logged {run.data.tags.get(DIGEST)}: somebody has changed one of them. Give the bundle a new "
-                    "version, and track that"
+                    f"{chosen} in {self._place} says it is the bundle {chosen.digest}, but its run "
+                    f"{identity} logged {run.data.tags.get(DIGEST)}: somebody has changed one of them. Give "
+                    "the bundle a new version, and track that"
                 )
             before = next((found for found in all_versions if approval in found.approvals), None)
             if before != chosen:
@@ -200,8 +195,8 @@ class Registry:
         approved = [f"{version.version} for {name}" for version in found for name in version.approvals]
         raise RegistryError(
             f"no version of {model} is approved for {approval} in {self._place}; approved is "
-            f"{', '.join(approved) or 'none'}. `forest-export list` shows the runs, and `forest-export promote "
-            f"--run-id ID --to {approval}` approves one"
+            f"{', '.join(approved) or 'none'}. `forest-export list` shows the runs, and "
+            f"`forest-export promote --run-id ID --to {approval}` approves one"
         )
 
     def fetch(self, version: Registered, models: Path) -> tuple[Path, bool]:
@@ -232,8 +227,8 @@ class Registry:
             _, there = bundle.read_manifest(folder)
             if there != version.digest:
                 raise RegistryError(
-                    f"{folder} is there, with the bundle {there}, but registered is {version.digest}: look at "
-                    "it, and remove it, or fetch into another folder by --out"
+                    f"{folder} is there, with the bundle {there}, but registered is {version.digest}: look "
+                    "at it, and remove it, or fetch into another folder by --out"
                 )
             bundle.load(folder).session.close()
             return folder, False
@@ -270,8 +265,9 @@ class Registry:
 
     def _changed(self, version: Registered, fault: str) -> RegistryError:
         return RegistryError(
-            f"{version} in {self._place} is not what was registered: {fault}. Nothing was written. Serve none of "
-            f"it: track the bundle again, under a new version, from where it was made (run {version.run})"
+            f"{version} in {self._place} is not what was registered: {fault}. Nothing was written. To mend "
+            f"it, delete version {version.number} of {version.model} in MLflow, log the bundle anew from where "
+            f"it is kept (`forest-export track …/{version.model}/{version.version}`), and approve that"
         )
 
     def _with_version(self, manifest: Manifest) -> Registered | None:
@@ -282,8 +278,8 @@ class Registry:
     def _same(self, found: Registered, bundle_digest: str) -> None:
         if found.digest != bundle_digest:
             raise RegistryError(
-                f"{found} is in {self._place} with the bundle {found.digest} (run {found.run}), and this one is "
-                f"{bundle_digest}: a version never changes, so give the new bundle another --version"
+                f"{found} is in {self._place} with the bundle {found.digest} (run {found.run}), and this one "
+                f"is {bundle_digest}: a version never changes, so give the new bundle another --version"
             )
 
     @contextmanager
@@ -292,7 +288,7 @@ class Registry:
         run = self._client.create_run(
             self._experiment(manifest.model),
             run_name=f"{manifest.model} {manifest.version}",
-            tags=_tags(manifest, bundle_digest) | _user(),
+            tags=tags(manifest, bundle_digest) | user(),
         )
         try:
             yield run
@@ -333,7 +329,7 @@ class Registry:
             manifest.model,
             f"{run.info.artifact_uri}/{_FOLDER}",
             run.info.run_id,
-            tags=_tags(manifest, bundle_digest),
+            tags=tags(manifest, bundle_digest),
             description=f"{manifest.model} {manifest.version}",
         )
         return _registered(made, ())
@@ -355,18 +351,18 @@ class Registry:
 
     def _unregistered(self, run: "Run", versions: list[Registered]) -> str:
         """Return why a run cannot be approved that has no version."""
-        tags = run.data.tags
-        name = f"{tags[MODEL]} {tags[VERSION]}"
+        told = run.data.tags
+        name = f"{told[MODEL]} {told[VERSION]}"
         for version in versions:
-            if version.digest == tags.get(DIGEST):
+            if version.digest == told.get(DIGEST):
                 return (
-                    f"run {run.info.run_id} is not the one that registered {name}: that is {version.run}, with the "
-                    f"same bundle. Give --run-id {version.run}"
+                    f"run {run.info.run_id} is not the one that registered {name}: that is {version.run}, "
+                    f"with the same bundle. Give --run-id {version.run}"
                 )
         state = "was begun and has not ended" if run.info.status == "RUNNING" else "was broken off"
         return (
             f"run {run.info.run_id} of {name} {state}: it has registered nothing (it is {run.info.status}). "
-            f"`forest-export track …/{tags[MODEL]}/{tags[VERSION]}` logs the bundle in a new run"
+            f"`forest-export track …/{told[MODEL]}/{told[VERSION]}` logs the bundle in a new run"
         )
 
     def _of(self, model: str) -> list[Registered]:
@@ -408,54 +404,6 @@ def _registered(version: "ModelVersion", approvals: tuple[str, ...]) -> Register
         registered=datetime.fromtimestamp(version.creation_timestamp // 1000, UTC),
         approvals=approvals,
     )
-
-
-def _tags(manifest: Manifest, bundle_digest: str) -> dict[str, str]:
-    return {
-        MODEL: manifest.model,
-        VERSION: manifest.version,
-        DIGEST: bundle_digest,
-        DATA_DIGEST: manifest.lineage.data_digest,
-    }
-
-
-def _user() -> Mapping[str, str]:
-    """Return who runs this, as MLflow itself notes it; nothing where the system knows no name."""
-    with suppress(KeyError, OSError, ImportError):
-        return {"mlflow.user": getpass.getuser()}
-    return {}
-
-
-def _parameters(manifest: Manifest) -> list[Any]:
-    """Return how a bundle was made."""
-    from mlflow.entities import Param  # noqa: PLC0415
-
-    lineage = manifest.lineage
-    told: dict[str, object] = {
-        "recipe": lineage.recipe,
-        "data": lineage.data,
-        "data_digest": lineage.data_digest,
-        "rows": lineage.rows,
-        "seed": lineage.seed,
-        "task": manifest.task,
-    }
-    told |= lineage.parameters
-    told |= {f"library.{name}": version for name, version in lineage.libraries.items()}
-    if manifest.interval is None:
-        told["threshold"] = manifest.threshold
-    return [Param(name, str(value)) for name, value in told.items()]
-
-
-def _metrics(manifest: Manifest) -> list[Any]:
-    """Return each metric, and the ends of its confidence interval."""
-    from mlflow.entities import Metric  # noqa: PLC0415
-
-    now = int(datetime.now(UTC).timestamp() * 1000)
-    return [
-        Metric(f"{name}{end}", value, now, 0)
-        for name, metric in manifest.metrics.items()
-        for end, value in (("", metric.value), ("_low", metric.low), ("_high", metric.high))
-    ]
 
 
 def _pages(search: Any, *arguments: Any) -> Iterator[Any]:

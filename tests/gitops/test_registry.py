@@ -101,7 +101,7 @@ def test_another_version_is_approved(
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
-        ([ABSENT, ABSENT], "and approved is nothing. No run there has logged that bundle: `forest-export track …/fr"),
+        ([ABSENT, ABSENT], "approved is nothing. No run there has logged that bundle: `forest-export track "),
         ([model(), {}], "approved is nothing. No run there has logged that bundle"),
         ([model(staging="3"), {"model_versions": []}], "approved is nothing"),
         ([model(production="7"), {"model_version": {"name": "fraud", "version": "7"}}, {}],
@@ -110,7 +110,7 @@ def test_another_version_is_approved(
         ([model(production="7"), ABSENT, {}], "approved is nothing"),
     ],
 )  # fmt: skip
-def test_nothing_of_ours_is_approved(
+def test_nothing_of_ours_is_approved(  # noqa: PLR0917 - fixtures
     promote: Callable[..., int], staged: Any, mlflow: Any, capsys: Any, answers: Any, said: str
 ) -> None:
     mlflow.answers = answers
@@ -169,9 +169,11 @@ def test_the_address_is_as_mlflow_has_it(
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ((401, "You are not authenticated."), "does not let this account read the registry (401: Unauthorized): set "
+        ((401, "You are not authenticated."),
+         "does not let this account read the registry (401: Unauthorized): set "
          "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
-        ((403, {"error_code": "PERMISSION_DENIED", "message": "Permission denied"}), "(403: Permission denied)"),
+        ((403, {"error_code": "PERMISSION_DENIED", "message": "Permission denied"}),
+         "(403: Permission denied)"),
         ((404, "<html>Not Found</html>"), "answered 404: Not Found: is http://127.0.0.1:"),
         ((500, {"error_code": "INTERNAL_ERROR", "message": "no database"}), "answered 500: no database"),
         ((200, "<html>Log in</html>"), "not as MLflow does"),
@@ -180,7 +182,7 @@ def test_the_address_is_as_mlflow_has_it(
         ((200, {"registered_model": {"aliases": ["production"]}}), "not as MLflow does"),
     ],
 )  # fmt: skip
-def test_an_answer_that_is_none_promotes_nothing(
+def test_an_answer_that_is_none_promotes_nothing(  # noqa: PLR0917 - fixtures
     promote: Callable[..., int], staged: Any, mlflow: Any, capsys: Any, answer: Any, said: str
 ) -> None:
     mlflow.answers = [answer]

@@ -1,4 +1,4 @@
-"""A place to work in, and the registries that are asked from there: a file's, and a server's on PostgreSQL."""
+"""A place to work in, and the registries asked from there: a file's, and a server's on PostgreSQL."""
 
 import json
 import os
@@ -147,14 +147,15 @@ def postgres() -> Iterator[Postgres]:
     process = None
     try:
         made = subprocess.run(
-            [programs / "initdb", "-D", folder / "data", "-U", "forest", "--auth=trust", "--no-sync", "-E", "UTF8",
-             "--no-locale"],
+            [programs / "initdb", "-D", folder / "data", "-U", "forest", "--auth=trust", "--no-sync",
+             "-E", "UTF8", "--no-locale"],
             check=False, timeout=120, **where, **user,
         )  # fmt: skip
         if made.returncode:
             pytest.skip(f"PostgreSQL makes no database here: {made.stdout.strip().splitlines()[-1]}")
         process = subprocess.Popen(
-            [programs / "postgres", "-D", folder / "data", "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"],
+            [programs / "postgres", "-D", folder / "data", "-k", folder, "-c", "listen_addresses=",
+             "-c", "fsync=off"],
             **where, **user,
         )  # fmt: skip
         found = Postgres(programs, folder)

@@ -9,7 +9,7 @@ import pytest
 from model_bundle import digest
 from model_export.__main__ import main
 from model_export.registry.connection import connect
-from model_export.registry.registry import DIGEST, MODEL, VERSION
+from model_export.registry.run import DIGEST, MODEL, VERSION
 
 Command = Callable[..., Any]
 
@@ -68,9 +68,8 @@ def test_an_approval_moves_and_says_from_where(forest_export: Command, runs: dic
     )
     assert approved(forest_export) == {"1.0.0": "production", "1.9.0": "-", "1.10.0": "staging"}
     # Never a stage.
-    assert {found.current_stage for found in connect(None).client.search_model_versions("name = 'fraud'")} <= {
-        None, "None",
-    }  # fmt: skip
+    versions = connect(None).client.search_model_versions("name = 'fraud'")
+    assert {version.current_stage for version in versions} <= {None, "None"}
 
 
 def test_an_alias_that_somebody_set_in_mlflow_is_no_approval_of_ours(
@@ -130,8 +129,9 @@ def test_models_and_versions_of_others_are_passed_over(forest_export: Command, r
 
 @pytest.mark.parametrize(
     "arguments",
-    [["promote", "--run-id", "1", "--to", "prod"], ["promote", "--to", "production"], ["promote", "--run-id", "1"],
-     ["track"], ["list", "fraud"], ["fraud", "--tracking-uri", "http://mlflow.example"]],
+    [["promote", "--run-id", "1", "--to", "prod"], ["promote", "--to", "production"],
+     ["promote", "--run-id", "1"], ["track"], ["list", "fraud"],
+     ["fraud", "--tracking-uri", "http://mlflow.example"]],
 )  # fmt: skip
 def test_bad_arguments_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

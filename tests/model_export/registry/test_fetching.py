@@ -10,7 +10,7 @@ import pytest
 from model_bundle import bundle, digest
 from model_export.__main__ import main
 from model_export.registry.connection import connect
-from model_export.registry.registry import DIGEST
+from model_export.registry.run import DIGEST
 
 Command = Callable[..., Any]
 
@@ -107,8 +107,21 @@ def test_what_was_changed_is_refused_and_nothing_written(
     assert told.status == 1
     assert "fraud 1.0.0 in MLflow at sqlite:///mlruns/mlflow.db is not what was registered: " in told.err
     assert said in told.err
-    assert "Nothing was written. Serve none of it" in told.err
+    assert "Nothing was written. To mend it, delete version 1 of fraud in MLflow" in told.err
+    assert "(`forest-export track …/fraud/1.0.0`)" in told.err
     assert not (place / "back").exists()
+
+
+def test_what_was_changed_is_mended_as_the_message_says(
+    forest_export: Command, logged: Path, made: Path
+) -> None:
+    (logged / "model.onnx").write_bytes(b"another")
+    connect(None).client.delete_model_version("fraud", "1")
+    assert "no model fraud" in forest_export("fetch", "fraud@production", "--out", "back").err
+    run = forest_export("track", made).run
+    assert run != logged.parents[1].name
+    forest_export("promote", "--run-id", run, "--to", "production")
+    assert forest_export("fetch", "fraud@production", "--out", "back").status == 0
 
 
 def test_a_tag_that_was_changed_with_the_files_is_found_by_the_run(

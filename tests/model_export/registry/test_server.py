@@ -106,7 +106,7 @@ def test_git_is_promoted_when_the_registry_has_approved(
         ServiceError, match=r"No run there has logged that bundle: `forest-export track …/fraud/2.1.0`"
     ):
         asked.approved("fraud", new)
-    with pytest.raises(ServiceError, match="approved is nothing. No run there has logged that bundle"):
+    with pytest.raises(ServiceError, match=r"approved is nothing\. No run there has logged that bundle"):
         asked.approved("unknown", new)
 
     runs = [forest_export("track", folder).run for folder in folders]
