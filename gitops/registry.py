@@ -124,14 +124,15 @@ class Registry:
         try:
             answer = self._service.get(f"/api/2.0/mlflow/{what}?{urlencode(parameters)}")
         except RefusalError as error:
-            return self._refused(error)
+            self._must_be_absent(error)
+            return None
         try:
             return read(json.loads(answer.body))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise self._service.odd(error) from error
 
-    def _refused(self, error: RefusalError) -> None:
-        """Return if there is no such thing; raise for everything else."""
+    def _must_be_absent(self, error: RefusalError) -> None:
+        """Raise what a refusal comes to, unless it says that there is no such thing."""
         try:
             document = json.loads(error.body)
             code, said = str(document["error_code"]), str(document.get("message") or error.reason)
@@ -165,12 +166,10 @@ def _all(document: Mapping[str, Any]) -> list[Registered]:
 
 def _version(document: Mapping[str, Any]) -> Registered:
     tags = {tag["key"]: tag.get("value", "") for tag in document.get("tags", ())}
-    return Registered(
-        str(document["version"]),
-        str(tags.get(_VERSION, "")),
-        str(tags.get(_DIGEST, "")),
-        str(document.get("run_id", "")),
-    )
+    run = str(document.get("run_id", ""))
+    if not run.isprintable():
+        raise ValueError(f"run {run!r}")  # it would go into a commit's message
+    return Registered(str(document["version"]), str(tags.get(_VERSION, "")), str(tags.get(_DIGEST, "")), run)
 
 
 def _described(model: str, found: Registered | None) -> str:

@@ -266,8 +266,8 @@ class Registry:
     def _changed(self, version: Registered, fault: str) -> RegistryError:
         return RegistryError(
             f"{version} in {self._place} is not what was registered: {fault}. Nothing was written. To mend "
-            f"it, delete version {version.number} of {version.model} in MLflow, log the bundle anew from where "
-            f"it is kept (`forest-export track …/{version.model}/{version.version}`), and approve that"
+            f"it, delete version {version.number} of {version.model} in MLflow, log the bundle anew from "
+            f"where it is kept (`forest-export track …/{version.model}/{version.version}`), and approve that"
         )
 
     def _with_version(self, manifest: Manifest) -> Registered | None:
@@ -400,7 +400,7 @@ def _registered(version: "ModelVersion", approvals: tuple[str, ...]) -> Register
         number=int(version.version),
         version=version.tags[VERSION],
         digest=version.tags[DIGEST],
-        run=version.run_id,
+        run=version.run_id or "",
         registered=datetime.fromtimestamp(version.creation_timestamp // 1000, UTC),
         approvals=approvals,
     )

@@ -193,6 +193,15 @@ def test_an_answer_that_is_none_promotes_nothing(  # noqa: PLR0917 - fixtures
     assert staged.holds("prod") == "1.0.0-0.1.0"
 
 
+def test_a_run_cannot_write_the_commit(
+    promote: Callable[..., int], mlflow: Any, release_of: Callable[..., Release], capsys: Any
+) -> None:
+    forged = version(release_of("1.1.0"), run_id="run-3\n\nSigned-off-by: Ada")
+    mlflow.answers = [model(production="3"), {"model_version": forged}]
+    assert promote() == 1
+    assert "not as MLflow does" in capsys.readouterr().err
+
+
 def test_nobody_at_the_address_promotes_nothing(staged: Any, capsys: Any) -> None:
     assert staged.run("promote", "fraud", "--approved", "--tracking-uri", "http://127.0.0.1:9") == 1
     assert "MLflow at http://127.0.0.1:9 cannot be asked: " in capsys.readouterr().err
