@@ -23,6 +23,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
@@ -42,33 +43,34 @@ class Connection:
     uri: str
     artifacts: Path | None
 
-    @contextmanager
-    def asked(self) -> Iterator[None]:
-        """Turn what MLflow complains of into a `RegistryError`."""
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415
-        from requests.exceptions import RequestException  # noqa: PLC0415
-        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
-        try:
-            yield
-        except MlflowException as error:
-            if isinstance(error.__context__, RequestException):
-                raise RegistryError(
-                    f"MLflow at {self.uri} cannot be reached ({_deepest(error)}): see that it is up, or name "
-                    "another by --tracking-uri or MLFLOW_TRACKING_URI"
-                ) from error
-            if error.error_code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"):
-                raise RegistryError(
-                    f"MLflow at {self.uri} does not let this account do that ({_line(error)}): set "
-                    "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, to "
-                    "those of one that may"
-                ) from error
-            raise RegistryError(f"MLflow at {self.uri}: {_line(error)}") from error
-        except SQLAlchemyError as error:
-            raise RegistryError(f"MLflow at {self.uri}: {_deepest(error)}") from error
-        except OSError as error:
-            place = f"{error.filename}: " if error.filename else ""
-            raise RegistryError(f"MLflow at {self.uri}: {place}{error.strerror or error}") from error
+@contextmanager
+def asked(uri: str) -> Iterator[None]:
+    """Turn what MLflow complains of into a `RegistryError`."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from requests.exceptions import RequestException  # noqa: PLC0415
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    try:
+        yield
+    except MlflowException as error:
+        if isinstance(error.__context__, RequestException):
+            raise RegistryError(
+                f"MLflow at {uri} cannot be reached ({_deepest(error)}): see that it is up, or name "
+                "another by --tracking-uri or MLFLOW_TRACKING_URI"
+            ) from error
+        if error.error_code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"):
+            raise RegistryError(
+                f"MLflow at {uri} does not let this account do that ({_line(error)}): set "
+                "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, to "
+                "those of one that may"
+            ) from error
+        raise RegistryError(f"MLflow at {uri}: {_line(error)}") from error
+    except SQLAlchemyError as error:
+        raise RegistryError(f"MLflow at {uri}: {_deepest(error)}") from error
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        raise RegistryError(f"MLflow at {uri}: {place}{error.strerror or error}") from error
 
 
 def connect(uri: str | None, *, make: bool = False) -> Connection:
@@ -104,10 +106,10 @@ def connect(uri: str | None, *, make: bool = False) -> Connection:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient  # noqa: PLC0415
 
-    connection = Connection(MlflowClient(address, address), uri, artifacts)
-    with connection.asked():
-        connection.client.search_registered_models(max_results=1)
-    return connection
+    with asked(uri):
+        client = MlflowClient(address, address)
+        client.search_registered_models(max_results=1)
+    return Connection(client, uri, artifacts)
 
 
 def _see(file: Path, uri: str, make: bool) -> None:

@@ -12,7 +12,7 @@ from model_bundle import bundle, digest
 from model_bundle.bundle import BundleError
 from model_bundle.manifest import Manifest, ManifestError, version_key
 from model_export import writing
-from model_export.registry.connection import Connection
+from model_export.registry.connection import Connection, asked
 from model_export.registry.error import RegistryError
 from model_export.registry.run import DIGEST, MODEL, VERSION, metrics, parameters, tags, user
 
@@ -89,7 +89,7 @@ class Registry:
         loaded = bundle.load(folder)
         loaded.session.close()
         manifest = loaded.manifest
-        with self._connection.asked():
+        with asked(self._connection.uri):
             if found := self._with_version(manifest):
                 self._same(found, loaded.digest)
                 return found, False
@@ -109,7 +109,7 @@ class Registry:
 
     def versions(self) -> list[Registered]:
         """Return every version of every model, by model and version."""
-        with self._connection.asked():
+        with asked(self._connection.uri):
             found = [
                 version
                 for model in _pages(self._client.search_registered_models)
@@ -120,7 +120,7 @@ class Registry:
     def unfinished(self) -> list["Run"]:
         """Return the runs whose bundle was never registered: begun, and broken off."""
         registered = {(version.model, version.digest) for version in self.versions()}
-        with self._connection.asked():
+        with asked(self._connection.uri):
             experiments = [found.experiment_id for found in _pages(self._client.search_experiments)]
             runs = [
                 run
@@ -150,7 +150,7 @@ class Registry:
         RegistryError
             If there is no such run, or it has registered nothing.
         """
-        with self._connection.asked():
+        with asked(self._connection.uri):
             run = self._found(identity)
             model, version = run.data.tags.get(MODEL), run.data.tags.get(VERSION)
             if not model or not version:
@@ -181,7 +181,7 @@ class Registry:
         RegistryError
             If none is, or there is no such model.
         """
-        with self._connection.asked():
+        with asked(self._connection.uri):
             found = self._of(model)
             if not found:
                 models = sorted({version.model for version in self.versions()})
@@ -241,7 +241,7 @@ class Registry:
 
     def _download(self, version: Registered) -> dict[str, bytes]:
         """Return a bundle's files: those that its manifest lists, if that is the one registered."""
-        with tempfile.TemporaryDirectory(prefix="forest-export-") as aside, self._connection.asked():
+        with tempfile.TemporaryDirectory(prefix="forest-export-") as aside, asked(self._connection.uri):
             run = self._found(version.run)
             if run.data.tags.get(DIGEST) != version.digest:
                 raise self._changed(
