@@ -40,8 +40,9 @@ def _track(registry: Registry, folder: Path) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     registry = opened(options)
-    print(_table(registry.versions()), flush=True)
-    for run in registry.unfinished():
+    versions = registry.versions()
+    print(_table(versions), flush=True)
+    for run in registry.unfinished(versions):
         _say(f"run {run.info.run_id} ({run.info.run_name}) is {run.info.status} and has registered nothing")
 
 

@@ -117,9 +117,9 @@ class Registry:
             ]
         return sorted(found, key=lambda version: (version.model, version_key(version.version)))
 
-    def unfinished(self) -> list["Run"]:
-        """Return the runs whose bundle was never registered: begun, and broken off."""
-        registered = {(version.model, version.digest) for version in self.versions()}
+    def unfinished(self, versions: list[Registered]) -> list["Run"]:
+        """Return the runs whose bundle is not among all versions: begun, and broken off."""
+        registered = {(version.model, version.digest) for version in versions}
         with asked(self._connection.uri):
             experiments = [found.experiment_id for found in _pages(self._client.search_experiments)]
             runs = [
