@@ -18,9 +18,10 @@ digest = $(shell { cat $(1); echo $(CURDIR) $(PYTHON); } | git hash-object --std
 INSTALLED := .venv/installed-$(call digest,tests/requirements.txt)
 EDITABLE := .venv/editable-$(call digest,tests/requirements.txt pyproject.toml clients/python/pyproject.toml)
 PROTO_INSTALLED := .venv-proto/installed-$(call digest,proto/requirements.txt)
+MLFLOW_INSTALLED := .venv-mlflow/installed-$(call digest,tests/model_export/registry/server.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test golden lint proto stubs proto-lint breaking lock bench image clean
+.PHONY: help setup serve test golden lint proto stubs proto-lint breaking lock bench image mlflow clean
 .PHONY: cluster cluster-down cluster-test cluster-soak
 
 help: ## list these commands
@@ -62,9 +63,13 @@ breaking: $(PROTO_INSTALLED) ## check that proto/ breaks no client of origin/mai
 
 lock: .venv-lock/installed ## pin what the requirements allow; `make lock UPGRADE=--upgrade` takes the newest
 	$(COMPILE) proto/requirements.in -o proto/requirements.txt
-	$(COMPILE) pyproject.toml clients/python/pyproject.toml --extra export --extra dev -o tests/requirements.txt
+	$(COMPILE) pyproject.toml clients/python/pyproject.toml --extra export --extra registry --extra dev \
+		-o tests/requirements.txt
 	$(COMPILE) pyproject.toml -c tests/requirements.txt -o server/requirements.txt
 	$(COMPILE) pyproject.toml --extra export -c tests/requirements.txt -o model_export/requirements.txt
+	$(COMPILE) pyproject.toml --extra export --extra registry -c tests/requirements.txt \
+		-o model_export/registry/requirements.txt
+	$(COMPILE) tests/model_export/registry/server.in -o tests/model_export/registry/server.txt
 	$(COMPILE) clients/python/pyproject.toml -c tests/requirements.txt -o clients/python/requirements.txt
 
 # No addresses in a lock: whoever installs has an index of their own.
@@ -77,6 +82,8 @@ bench: setup ## measure the server, next to its peers
 image: ## build the image of one bundle: `make image MODEL=fraud VERSION=1.0.0`
 	@MODEL='$(MODEL)' VERSION='$(VERSION)' BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
 		PIP_CONF='$(PIP_CONF)' CA='$(CA)' server/image/build.sh
+
+mlflow: $(MLFLOW_INSTALLED) ## install MLflow's own server, its pages included, into .venv-mlflow
 
 # A Kubernetes of one node, Argo CD, a registry and a Git repository on this machine, by root (docs/cluster.md).
 NODE := $(BIN)/python -m tests.cluster.node
@@ -97,7 +104,7 @@ cluster-soak: setup ## the same, a hundred times over, with every kind of bad re
 	@$(NODE) up && trap '$(NODE) down' EXIT && . $(CLUSTER) && $(BIN)/python -m pytest -q -m cluster tests/cluster --soak
 
 clean: ## remove what the commands above have made, but no model
-	rm -rf .venv .venv-proto .venv-lock .pytest_cache .ruff_cache .mypy_cache .hypothesis build
+	rm -rf .venv .venv-proto .venv-mlflow .venv-lock .pytest_cache .ruff_cache .mypy_cache .hypothesis build
 
 models/%/1.0.0/manifest.json: | $(EDITABLE)
 	$(BIN)/forest-export $*
@@ -120,6 +127,13 @@ $(PROTO_INSTALLED):
 	$(PYTHON) -m venv .venv-proto
 	.venv-proto/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 		-r proto/requirements.txt
+	@touch $@
+
+$(MLFLOW_INSTALLED):
+	rm -rf .venv-mlflow
+	$(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r tests/model_export/registry/server.txt
 	@touch $@
 
 .venv-lock/installed:
