@@ -24,7 +24,6 @@ class Overlay:
     environment: str
     model: str
     folder: PurePosixPath
-    rendered: str
     manifests: Sequence[Manifest]
     release: Release | None
 
@@ -40,9 +39,10 @@ class Tree:
     environments : mapping
         What ``kustomize/overlays/<env>`` renders to, by environment.
     elsewhere : mapping
-        What overlays render to, or why not, in a folder that holds the files Git knows of and nothing else.
+        Why an environment is not the same in a folder that holds the files Git knows of and nothing else, by
+        folder; empty where it is.
     before : mapping
-        What overlays rendered to at the commit compared with, by folder; empty without one.
+        What environments rendered to at the commit compared with, by environment; empty without one.
     failures : sequence
         Folders that do not build, each with what kustomize says.
     """
@@ -52,8 +52,8 @@ class Tree:
     folders: Sequence[PurePosixPath]
     overlays: Sequence[Overlay]
     environments: Mapping[str, Sequence[Manifest]]
-    elsewhere: Mapping[PurePosixPath, tuple[str | None, str]]
-    before: Mapping[PurePosixPath, Sequence[Manifest]]
+    elsewhere: Mapping[PurePosixPath, str]
+    before: Mapping[str, Sequence[Manifest]]
     failures: Sequence[tuple[PurePosixPath, str]]
 
 
@@ -75,8 +75,9 @@ def read(repository: Repository, against: str | None) -> Iterator[Tree]:
         if against and repository.git("ls-tree", against, "--", str(KUSTOMIZE)):
             repository.export(against, KUSTOMIZE, past)
         now = list(pool.map(lambda folder: _try(root, folder), [*folders, *whole]))
-        then = list(pool.map(lambda folder: _try(past, folder), folders))
-        elsewhere = pool.map(lambda folder: _try(copy, folder), folders)
+        # Whole environments hold every overlay, which a rule sees to, and are rendered in as much time as one.
+        then = list(pool.map(lambda folder: _try(past, folder), whole))
+        elsewhere = list(pool.map(lambda folder: _try(copy, folder), whole))
         rendered = {folder: text for folder, text, _ in now if text is not None}
         yield Tree(
             repository,
@@ -84,8 +85,12 @@ def read(repository: Repository, against: str | None) -> Iterator[Tree]:
             folders,
             [_overlay(root, folder, rendered[folder]) for folder in folders if folder in rendered],
             {folder.name: manifests.read(rendered[folder]) for folder in whole if folder in rendered},
-            {folder: (text, error) for folder, text, error in elsewhere},
-            {folder: manifests.read(text) for folder, text, _ in then if text is not None},
+            {
+                folder: error or ("" if text == rendered[folder] else "it renders otherwise")
+                for folder, text, error in elsewhere
+                if folder in rendered
+            },
+            {folder.name: manifests.read(text) for folder, text, _ in then if text is not None},
             [(folder, error) for folder, _, error in now if error],
         )
 
@@ -123,4 +128,4 @@ def _overlay(root: Path, folder: PurePosixPath, rendered: str) -> Overlay:
         release = Release.from_bytes((root / path).read_bytes(), str(path))
     except (OSError, GitopsError):
         release = None  # the rules on release files say why
-    return Overlay(environment, model, folder, rendered, manifests.read(rendered), release)
+    return Overlay(environment, model, folder, manifests.read(rendered), release)

@@ -11,7 +11,7 @@ from gitops.tree import Overlay, Tree
 def selector_unchanged(tree: Tree) -> Iterator[str]:
     """A Deployment's selector is immutable in the cluster: a sync of another one fails."""
     for overlay in tree.overlays:
-        before = _selectors(tree.before.get(overlay.folder, ()))
+        before = _selectors(tree.before.get(overlay.environment, ()))
         for deployment, selector in _selectors(overlay.manifests).items():
             if before.get(deployment, selector) != selector:
                 yield (
