@@ -20,11 +20,11 @@ EDITABLE := .venv/editable-$(call digest,tests/requirements.txt pyproject.toml c
 PROTO_INSTALLED := .venv-proto/installed-$(call digest,proto/requirements.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test golden lint proto stubs proto-lint breaking lock bench image clean
+.PHONY: help setup serve test golden lint proto stubs proto-lint breaking lock bench image export-image clean
 .PHONY: cluster cluster-down cluster-test cluster-soak
 
 help: ## list these commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(EDITABLE) ## install everything, by its lock, into .venv
 
@@ -76,6 +76,10 @@ bench: setup ## measure the server, next to its peers
 
 image: ## build the image of one bundle: `make image MODEL=fraud VERSION=1.0.0`
 	@MODEL='$(MODEL)' VERSION='$(VERSION)' BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
+		PIP_CONF='$(PIP_CONF)' CA='$(CA)' server/image/build.sh
+
+export-image: ## build the image that makes bundles in a cluster (docs/training.md)
+	@TARGET=export BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
 		PIP_CONF='$(PIP_CONF)' CA='$(CA)' server/image/build.sh
 
 # A Kubernetes of one node, Argo CD, a registry and a Git repository on this machine, by root (docs/cluster.md).

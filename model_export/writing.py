@@ -66,7 +66,7 @@ def write(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple
     try:
         with _folder(folder.parent), _aside(folder) as aside:
             for name, data in {**files, bundle.MANIFEST: content}.items():
-                (aside / name).write_bytes(data)
+                _write(aside / name, data)
             loaded = bundle.load(aside)
             loaded.session.close()
             if folder.exists():
@@ -77,6 +77,14 @@ def write(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple
             raise _exists(folder) from error
         raise WritingError(f"{error.filename or folder}: {error.strerror or error}") from error
     return folder, loaded.digest
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file, to the disk itself: the rename must not be there before it when the power fails."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _check_schema(manifest: bytes) -> None:

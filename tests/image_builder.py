@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).parents[1]
-# What `make image` reads, besides a bundle.
+# What `make image` and `make export-image` read, besides a bundle.
 _CONTEXT = (
     *("Dockerfile", ".dockerignore", "Makefile", "pyproject.toml"),
-    *("server", "model_bundle", "clients/python/forest"),
+    *("server", "model_bundle", "model_export", "clients/python/forest"),
 )
 # A Debian with Python and nothing that serving does not need.
 _BASE = ("mmdebstrap", "--variant=minbase", "--include=python3-minimal,libpython3.11-stdlib", "bookworm")

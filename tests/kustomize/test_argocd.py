@@ -99,8 +99,8 @@ def test_a_project_allows_what_is_there_and_nothing_else(argocd, rendered, envir
         if "kind" in each and each["kind"] != "Component":
             objects.append(each)
     there = {(each["apiVersion"].rpartition("/")[0], each["kind"]) for each in objects}
-    # And what a Deployment makes: of kinds that a project does not allow, Argo CD shows nothing at all.
-    made = {("apps", "ReplicaSet"), ("", "Pod")}
+    # And what these make: of kinds that a project does not allow, Argo CD shows nothing at all.
+    made = {("apps", "ReplicaSet"), ("batch", "Job"), ("", "Pod")}
     assert made.isdisjoint(there)
     assert {(each["group"], each["kind"]) for each in allowed} == there | made
     assert ("", "Secret") not in there
