@@ -24,7 +24,7 @@ def selector_unchanged(tree: Tree) -> Iterator[str]:
 
 def selector_finds_pods(overlay: Overlay) -> Iterator[str]:
     """What selects pods selects the model's own, by a label at least."""
-    templates = manifests.pod_templates(overlay.manifests).values()
+    templates = manifests.workloads(overlay.manifests).values()
     labels = [template["metadata"].get("labels", {}) for template in templates]
     kinds = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy")
     for item in manifests.of_kind(overlay.manifests, *kinds):
