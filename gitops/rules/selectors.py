@@ -30,6 +30,8 @@ def selector_finds_pods(overlay: Overlay) -> Iterator[str]:
     for item in manifests.of_kind(overlay.manifests, *kinds):
         spec = item["spec"]
         selector = spec.get("podSelector" if item["kind"] == "NetworkPolicy" else "selector") or {}
+        if item["kind"] == "NetworkPolicy" and not selector and not {"ingress", "egress"} & spec.keys():
+            continue  # a namespace's default, which lets nobody in or out
         chosen = selector if item["kind"] == "Service" else selector.get("matchLabels", {})
         if not chosen or not any(chosen.items() <= pod.items() for pod in labels):
             yield (

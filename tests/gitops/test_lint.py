@@ -521,6 +521,19 @@ def test_a_server_that_follows_a_volume_needs_no_release(tree: Path) -> None:
     assert {str(finding).split(":")[0] for finding in found(tree)} == {"kustomize/overlays/staging/fraud"}
 
 
+def test_an_overlay_that_trains_as_the_document_has_it_is_right(tmp_path: Path, needs_kustomize: None) -> None:
+    shutil.copytree(ROOT / "kustomize", tmp_path / "kustomize")
+    git(tmp_path, "init", "-q", "-b", "main")
+    commit(tmp_path)
+    document = (ROOT / "docs" / "training.md").read_text()
+    text = document.partition("```yaml\n")[2].partition("```")[0]
+    first, _, overlay = text.partition("\n")
+    place = tmp_path / first.removeprefix("# ")
+    place.write_text(overlay)
+    shutil.rmtree(place.parent / "release")
+    assert found(tmp_path) == ()
+
+
 CRON_JOB = """\
 apiVersion: batch/v1
 kind: CronJob
