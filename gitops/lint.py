@@ -51,7 +51,7 @@ OVERLAY_RULES: tuple[Callable[[Overlay], Iterator[str]], ...] = (
     security.secrets_by_reference,
     purity.nothing_of_the_moment,
 )
-# What runs beside the models comes from others, as a tag: a release pins none of it, and there is one of each.
+# What runs beside the models comes from others, by a tag: no release pins it, and there is one of each.
 APP_RULES: tuple[Callable[[Overlay], Iterator[str]], ...] = (
     images.container_known,
     settings.settings_immutable,

@@ -76,7 +76,7 @@ def read(repository: Repository, against: str | None) -> Iterator[Tree]:
         if against and repository.git("ls-tree", against, "--", str(KUSTOMIZE)):
             repository.export(against, KUSTOMIZE, past)
         now = list(pool.map(lambda folder: _try(root, folder), [*folders, *whole, *apps]))
-        # Whole environments hold every overlay, which a rule sees to, and are rendered in as much time as one.
+        # An environment holds all of its overlays, which a rule sees to, and takes no longer than one.
         then = list(pool.map(lambda folder: _try(past, folder), whole))
         elsewhere = list(pool.map(lambda folder: _try(copy, folder), [*whole, *apps]))
         rendered = {folder: text for folder, text, _ in now if text is not None}

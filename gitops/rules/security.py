@@ -69,8 +69,8 @@ def namespace_restricted(tree: Tree) -> Iterator[str]:
             if deployment["metadata"].get("namespace") not in namespaces:
                 yield (
                     f"{manifests.name(deployment)} ({environment}) is in namespace "
-                    f"{deployment['metadata'].get('namespace')}, which is not rendered there: set `namespace` "
-                    "in the environment's envs component"
+                    f"{deployment['metadata'].get('namespace')}, which is not rendered there: set "
+                    "`namespace` in the environment's envs component"
                 )
 
 
@@ -89,7 +89,8 @@ def token_not_mounted(overlay: Overlay) -> Iterator[str]:
     for place, template in manifests.workloads(overlay.manifests).items():
         if template["spec"].get("automountServiceAccountToken") is not False:
             yield (
-                f"{place}: set automountServiceAccountToken: false, for nothing here asks anything of Kubernetes"
+                f"{place}: set automountServiceAccountToken: false, for nothing here asks anything of "
+                "Kubernetes"
             )
 
 

@@ -43,6 +43,6 @@ def settings_present(overlay: Overlay) -> Iterator[str]:
             ]
         for missing in sorted({name for name in asked if name} - known):
             yield (
-                f"{place} asks for ConfigMap {missing}, which is not rendered: generate it, under the name that "
-                "is used there"
+                f"{place} asks for ConfigMap {missing}, which is not rendered: generate it, under the "
+                "name that is used there"
             )

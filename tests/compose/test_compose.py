@@ -86,7 +86,9 @@ def test_it_does_not_start_without_what_is_this_machines_own_and_says_so(loader:
 
 def test_no_password_is_in_git() -> None:
     example = dict(
-        line.split("=", 1) for line in (ROOT / ".env.example").read_text().splitlines() if line[:1] not in ("", "#")
+        line.split("=", 1)
+        for line in (ROOT / ".env.example").read_text().splitlines()
+        if line[:1] not in ("", "#")
     )
     assert example.keys() == _VARIABLES.keys()
     assert {name for name, value in example.items() if value} == {"FOREST_IMAGE"}
@@ -159,7 +161,10 @@ def test_mlflow_waits_for_its_database_and_tells_nobody(services: dict[str, Any]
         r"postgresql\+psycopg2://(\w+)@(\w+):5432/(\w+)", mlflow["environment"]["MLFLOW_BACKEND_STORE_URI"]
     ).groups()
     assert host in services
-    assert (user, database) == (postgres["environment"]["POSTGRES_USER"], postgres["environment"]["POSTGRES_DB"])
+    assert (user, database) == (
+        postgres["environment"]["POSTGRES_USER"],
+        postgres["environment"]["POSTGRES_DB"],
+    )
     assert mlflow["environment"]["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
@@ -194,10 +199,14 @@ def test_prometheus_asks_services_that_are_there(services: dict[str, Any]) -> No
 
 def test_grafana_finds_its_source_and_its_dashboards(services: dict[str, Any]) -> None:
     folder = ROOT / "compose" / "grafana"
-    (source,) = yaml.safe_load((folder / "provisioning/datasources/prometheus.yaml").read_text())["datasources"]
+    (source,) = yaml.safe_load((folder / "provisioning/datasources/prometheus.yaml").read_text())[
+        "datasources"
+    ]
     host, port = re.fullmatch(r"http://(\w+):(\d+)", source["url"]).groups()
     assert int(port) in {each["target"] for each in services[host]["ports"]}
-    (provider,) = yaml.safe_load((folder / "provisioning/dashboards/dashboards.yaml").read_text())["providers"]
+    (provider,) = yaml.safe_load((folder / "provisioning/dashboards/dashboards.yaml").read_text())[
+        "providers"
+    ]
     mounts = {volume["target"]: volume["source"] for volume in services["grafana"]["volumes"]}
     dashboards = list((ROOT / mounts[provider["options"]["path"]]).glob("*.json"))
     assert dashboards

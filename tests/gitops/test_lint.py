@@ -512,7 +512,9 @@ def test_a_server_that_follows_a_volume_needs_no_release(tree: Path) -> None:
     folder = tree / "kustomize/overlays/prod/fraud"
     (folder / "release/kustomization.yaml").unlink()
     file = folder / "kustomization.yaml"
-    pinned = f"images:\n  - {{name: forest, newName: registry.example/forest, newTag: 0.1.0, digest: {DIGEST}}}\n"
+    pinned = (
+        f"images:\n  - {{name: forest, newName: registry.example/forest, newTag: 0.1.0, digest: {DIGEST}}}\n"
+    )
     file.write_text(file.read_text().replace("  - release\n", "") + pinned)
     assert {finding.rule for finding in found(tree)} == {"release-file-stable"}
     settings = tree / "kustomize" / BASE
@@ -521,7 +523,9 @@ def test_a_server_that_follows_a_volume_needs_no_release(tree: Path) -> None:
     assert {str(finding).split(":")[0] for finding in found(tree)} == {"kustomize/overlays/staging/fraud"}
 
 
-def test_an_overlay_that_trains_as_the_document_has_it_is_right(tmp_path: Path, needs_kustomize: None) -> None:
+def test_an_overlay_that_trains_as_the_document_has_it_is_right(
+    tmp_path: Path, needs_kustomize: None
+) -> None:
     shutil.copytree(ROOT / "kustomize", tmp_path / "kustomize")
     git(tmp_path, "init", "-q", "-b", "main")
     commit(tmp_path)
@@ -571,7 +575,11 @@ spec:
         ("readOnlyRootFilesystem: true", "runAsUser: 0", "pod-restricted"),
         ("enableServiceLinks: false", "hostname: training", "service-links-off"),
         ("automountServiceAccountToken: false", "serviceAccountName: forest", "token-not-mounted"),
-        ("restartPolicy: Never", "serviceAccountName: absent\n          restartPolicy: Never", "references-found"),
+        (
+            "restartPolicy: Never",
+            "serviceAccountName: absent\n          restartPolicy: Never",
+            "references-found",
+        ),
         ("image:", "envFrom: [{configMapRef: {name: absent}}]\n              image:", "settings-present"),
         ("restartPolicy: Never", "restartsPolicy: Never", "schema-valid"),
     ],
@@ -579,7 +587,9 @@ spec:
 def test_a_job_is_judged_as_a_server_is(tree: Path, before: str, after: str, rule: str) -> None:
     (tree / "kustomize/base/training.yaml").write_text(CRON_JOB.replace("DIGEST", DIGEST))
     kustomization = tree / "kustomize" / BASE
-    kustomization.write_text(kustomization.read_text().replace("resources:\n", "resources:\n  - training.yaml\n"))
+    kustomization.write_text(
+        kustomization.read_text().replace("resources:\n", "resources:\n  - training.yaml\n")
+    )
     assert found(tree) == ()
     assert before in CRON_JOB
     (tree / "kustomize/base/training.yaml").write_text(

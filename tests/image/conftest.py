@@ -199,9 +199,19 @@ class Container:
                     "options": ["nosuid", "mode=755"],
                 },
                 *(
-                    {"destination": place, "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777", option]}
+                    {
+                        "destination": place,
+                        "type": "tmpfs",
+                        "source": "tmpfs",
+                        "options": ["mode=1777", option],
+                    }
                     if source is None
-                    else {"destination": place, "type": "bind", "source": str(source), "options": ["bind", option]}
+                    else {
+                        "destination": place,
+                        "type": "bind",
+                        "source": str(source),
+                        "options": ["bind", option],
+                    }
                     for place, (source, option) in mounts.items()
                 ),
             ],
@@ -303,5 +313,5 @@ def start_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
 
 @pytest.fixture(scope="session")
 def start(image: Image, start_image: Callable[..., Container]) -> Callable[..., Container]:
-    """Return a function that starts a container of the fraud bundle's image, with variables beside its own."""
+    """Return a function that starts a container of the image, with variables beside its own."""
     return lambda **environment: start_image(image, environment)

@@ -99,7 +99,7 @@ def test_its_layers_hold_what_exporting_needs_and_nothing_else(export_image: Any
             assert member.mode & 0o444 == 0o444, member.name
 
 
-def test_a_server_that_follows_the_volume_takes_what_it_exports_and_drops_no_call(  # noqa: PLR0917 - fixtures
+def test_a_server_that_follows_the_volume_takes_what_it_exports_and_drops_no_call(
     image: Any,
     start_image: Callable[..., Any],
     export: Callable[..., Any],

@@ -43,7 +43,9 @@ def test_these_objects_and_no_others(mlflow):
 
 @pytest.mark.parametrize("version", [schema.KUBERNETES, "1.34"])
 def test_it_is_valid(mlflow, version):
-    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    kubernetes_validate = pytest.importorskip(
+        "kubernetes_validate", reason="kubernetes-validate is not installed"
+    )
     for each in mlflow.objects:
         kubernetes_validate.validate(each, version, strict=True)
 
@@ -116,7 +118,10 @@ def test_who_may_call_it_and_whom_it_calls(mlflow):
     assert peer.keys() == {"namespaceSelector", "podSelector"}, "both, not either"
     assert calls["ports"] == [{"port": 5000}]
     dns, database = policy["egress"]
-    assert dns == {"to": dns["to"], "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+    assert dns == {
+        "to": dns["to"],
+        "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
+    }
     # Addresses for documentation: no database has one.
     assert database == {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 5432}]}
     assert mlflow.one("NetworkPolicy", "default-deny")["spec"]["podSelector"] == {}

@@ -179,7 +179,10 @@ def test_mlflow_waits_for_sync_in_a_project_of_its_own(argocd, rendered):
     assert project["destinations"] == [spec["destination"]]
     allowed = [*project["clusterResourceWhitelist"], *project["namespaceResourceWhitelist"]]
     there = {(each["apiVersion"].rpartition("/")[0], each["kind"]) for each in mlflow.objects}
-    assert {(each["group"], each["kind"]) for each in allowed} == there | {("apps", "ReplicaSet"), ("", "Pod")}
+    assert {(each["group"], each["kind"]) for each in allowed} == there | {
+        ("apps", "ReplicaSet"),
+        ("", "Pod"),
+    }
     path = spec["source"]["path"]
     watched = _watched(application["metadata"]["annotations"][PLACES], path)
     for used in _used(ROOT / path):

@@ -158,7 +158,7 @@ def test_model_volume_is_read_only_and_followed(switch_on, manifests, overlay, t
 
 @pytest.fixture
 def trained(tree, overlay, switch_on):
-    """Return an overlay as docs/training.md has it: its server follows the volume that its training writes to."""
+    """Return an overlay as docs/training.md has it: its server follows what its training writes."""
     document = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
     (example,) = [block for block in document.split("```yaml\n")[1:] if "components/training" in block]
     text = example.partition("```")[0]
@@ -180,7 +180,9 @@ def test_training_writes_what_the_server_follows_and_reads_what_is_trained_on(tr
     options = _parser().parse_args([overlay.model if each == "$(MODEL)" else each for each in export["args"]])
     assert (options.model, str(options.out), options.version) == (overlay.model, "/models", "1.1.0")
     claims = {each["name"]: each.get("persistentVolumeClaim") for each in pod["spec"]["volumes"]}
-    mounts = {each["mountPath"]: (each["name"], each.get("readOnly", False)) for each in export["volumeMounts"]}
+    mounts = {
+        each["mountPath"]: (each["name"], each.get("readOnly", False)) for each in export["volumeMounts"]
+    }
     assert mounts == {"/models": ("models", False), "/data": ("data", True), "/tmp": ("tmp", False)}
     assert options.data.is_relative_to("/data")
     (served,) = trained.one("Deployment")["spec"]["template"]["spec"]["volumes"]
