@@ -88,10 +88,7 @@ def token_not_mounted(overlay: Overlay) -> Iterator[str]:
     """No pod asks anything of Kubernetes: none has a token."""
     for place, template in manifests.workloads(overlay.manifests).items():
         if template["spec"].get("automountServiceAccountToken") is not False:
-            yield (
-                f"{place}: set automountServiceAccountToken: false, for nothing here asks anything of "
-                "Kubernetes"
-            )
+            yield (f"{place}: set automountServiceAccountToken: false, for it needs no token")
 
 
 def secrets_by_reference(overlay: Overlay) -> Iterator[str]:
