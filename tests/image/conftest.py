@@ -124,7 +124,10 @@ def export_image(
     """Return the image that makes bundles. It has no SBOM."""
     context = write_context(tmp_path_factory.mktemp("context"))
     variables = ("ENGINE=buildah", *(f"{key}={value}" for key, value in build_settings.items()))
-    said = run("make", "--no-print-directory", "export-image", *variables, env=builder, cwd=context)
+    # Four times as many packages as the server's.
+    said = run(
+        "make", "--no-print-directory", "export-image", *variables, env=builder, cwd=context, seconds=800
+    )
     name = said.splitlines()[-1]
     config, layers = push(name)
     with _mounted(name, builder) as root:

@@ -15,6 +15,9 @@ import pytest
 
 from model_bundle import digest
 
+# The image is built once: a minute, and several on a machine that others use.
+pytestmark = pytest.mark.timeout(900)
+
 _ROOT = Path(__file__).parents[2]
 _SERVER = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]["version"]
 # As kustomize/components/training has them: another user than the server's, and its group.
