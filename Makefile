@@ -20,7 +20,7 @@ EDITABLE := .venv/editable-$(call digest,tests/requirements.txt pyproject.toml c
 PROTO_INSTALLED := .venv-proto/installed-$(call digest,proto/requirements.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test golden lint proto stubs proto-lint breaking lock bench image export-image clean
+.PHONY: help setup serve test golden lint proto stubs proto-lint breaking lock bench image clean
 .PHONY: cluster cluster-down cluster-test cluster-soak
 
 help: ## list these commands
@@ -78,6 +78,7 @@ image: ## build the image of one bundle: `make image MODEL=fraud VERSION=1.0.0`
 	@MODEL='$(MODEL)' VERSION='$(VERSION)' BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
 		PIP_CONF='$(PIP_CONF)' CA='$(CA)' server/image/build.sh
 
+.PHONY: export-image
 export-image: ## build the image that makes bundles in a cluster (docs/training.md)
 	@TARGET=export BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
 		PIP_CONF='$(PIP_CONF)' CA='$(CA)' server/image/build.sh

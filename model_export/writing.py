@@ -66,9 +66,10 @@ def write(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple
     try:
         with _folder(folder.parent), _aside(folder) as aside:
             for name, data in {**files, bundle.MANIFEST: content}.items():
-                _write(aside / name, data)
+                (aside / name).write_bytes(data)
             loaded = bundle.load(aside)
             loaded.session.close()
+            _flush(aside)
             if folder.exists():
                 raise _exists(folder)
             aside.rename(folder)
@@ -79,12 +80,11 @@ def write(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple
     return folder, loaded.digest
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file, to the disk itself: the rename must not be there before it when the power fails."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _flush(folder: Path) -> None:
+    """Have the disk hold all of a folder's files: the rename must not be there before them when power fails."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def _check_schema(manifest: bytes) -> None:
