@@ -74,13 +74,13 @@ COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.1
 bench: setup ## measure the server, next to its peers
 	$(BIN)/python -m benchmarks
 
-image: ## build the image of one bundle: `make image MODEL=fraud VERSION=1.0.0`
-	@MODEL='$(MODEL)' VERSION='$(VERSION)' BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
-		PIP_CONF='$(PIP_CONF)' CA='$(CA)' server/image/build.sh
-
 .PHONY: export-image
 export-image: ## build the image that makes bundles in a cluster (docs/training.md)
 	@TARGET=export BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
+		PIP_CONF='$(PIP_CONF)' CA='$(CA)' server/image/build.sh
+
+image: ## build the image of one bundle: `make image MODEL=fraud VERSION=1.0.0`
+	@MODEL='$(MODEL)' VERSION='$(VERSION)' BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
 		PIP_CONF='$(PIP_CONF)' CA='$(CA)' server/image/build.sh
 
 # A Kubernetes of one node, Argo CD, a registry and a Git repository on this machine, by root (docs/cluster.md).

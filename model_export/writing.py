@@ -81,7 +81,7 @@ def write(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple
 
 
 def _flush(folder: Path) -> None:
-    """Have the disk hold all of a folder's files: the rename must not be there before them when power fails."""
+    """Have the disk hold all of a folder's files: the rename must not outlive them when power fails."""
     for path in folder.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
