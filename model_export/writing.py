@@ -81,6 +81,7 @@ def keep(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, str]:
                 (aside / name).write_bytes(data)
             loaded = bundle.load(aside)
             loaded.session.close()
+            _flush(aside)
             if folder.exists():
                 raise _exists(folder)
             aside.rename(folder)
@@ -89,6 +90,13 @@ def keep(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, str]:
             raise _exists(folder) from error
         raise WritingError(f"{error.filename or folder}: {error.strerror or error}") from error
     return folder, loaded.digest
+
+
+def _flush(folder: Path) -> None:
+    """Have the disk hold all of a folder's files: the rename must not outlive them when power fails."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def _check_schema(manifest: bytes) -> None:
