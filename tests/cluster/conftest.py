@@ -266,7 +266,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ordered = iter(sorted(ours, key=lambda item: names.index(item.path.name)))
     for item in ours:
         # The first one waits for images and for both environments.
-        item.add_marker(pytest.mark.timeout(900))
+        if not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(900))
         item.add_marker(pytest.mark.cluster)
     items[:] = [next(ordered) if item in ours else item for item in items]
 

@@ -43,6 +43,7 @@ def _heal(system: System) -> None:
     system.pods[STAGING].wait_for_image(held.reference)
 
 
+@pytest.mark.timeout(3600)
 def test_a_hundred_promotions_and_rollbacks(system: System, soak: bool) -> None:
     if not soak:
         pytest.skip("it takes long: `make cluster-soak`")
