@@ -377,7 +377,7 @@ class _ExchangeCall(_StreamCall):
         if isinstance(answer, (bytes, BaseException)):
             self._reply(answer)
         else:
-            self._front._turns.add(answer, self._context, self._reply)
+            self._front._turns.add(answer, self._context, self._hand_over)
 
     def abandon(self) -> None:
         """End a call whose answer cannot be sent."""
@@ -401,6 +401,13 @@ class _ExchangeCall(_StreamCall):
             self._busy = True
             self._request = request
         self._front._arrived.append(self)
+
+    def _hand_over(self, answer: bytes | BaseException) -> None:
+        try:
+            self._reply(answer)
+        except BaseException:
+            self.abandon()
+            raise
 
     def _reply(self, answer: bytes | BaseException) -> None:
         with self._lock:

@@ -98,6 +98,8 @@ def _step(task: _Task) -> bool:
             return False
     except StopIteration as stopped:
         result = stopped.value
+        if type(result) is not bytes:
+            result = TypeError(f"work has come to {type(result).__name__}, not bytes")
     except BaseException as error:
         result = error
     try:
