@@ -266,7 +266,11 @@ def _outcome(row: Row, call: _Call) -> Scored | Refused:
 
 def _rows(response: PredictBatchResponse) -> Iterator[PredictResponse]:
     """Yield a batch's answer row by row, but for request ids and warnings."""
-    whole = {"model": response.model, "version": response.version, "digest": response.digest}
+    whole: dict[str, Any] = {
+        "model": response.model,
+        "version": response.version,
+        "digest": response.digest,
+    }
     if response.HasField("regressions"):
         regressions = response.regressions
         for value, low, high in zip(regressions.values, regressions.lows, regressions.highs, strict=True):
