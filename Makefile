@@ -66,13 +66,16 @@ lock: .venv-lock/installed ## pin what the requirements allow; `make lock UPGRAD
 	$(COMPILE) pyproject.toml -c tests/requirements.txt -o server/requirements.txt
 	$(COMPILE) pyproject.toml --extra export -c tests/requirements.txt -o model_export/requirements.txt
 	$(COMPILE) clients/python/pyproject.toml -c tests/requirements.txt -o clients/python/requirements.txt
+	@# A pickle is read by the scikit-learn that wrote it.
+	for peer in benchmarks/peers/*/; do grep -o '^scikit-learn==[^ ]*' tests/requirements.txt | \
+		$(COMPILE) $${peer}requirements.in - -o $${peer}requirements.txt || exit; done
 
 # No addresses in a lock: whoever installs has an index of their own.
 COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate $(UPGRADE)
 
-bench: setup ## measure the server, next to its peers
-	$(BIN)/python -m benchmarks
+bench: setup $(BUNDLES) ## measure the server next to its peers; `make bench NAMES="peers tail"` measures a part
+	$(BIN)/python -m benchmarks $(NAMES)
 
 image: ## build the image of one bundle: `make image MODEL=fraud VERSION=1.0.0`
 	@MODEL='$(MODEL)' VERSION='$(VERSION)' BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
