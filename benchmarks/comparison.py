@@ -94,8 +94,8 @@ class Comparison:
 
 COMPARISONS = (
     Comparison(PREDICT, echo(1), 0.65),
-    Comparison(PREDICT, echo(2)),
-    Comparison(PREDICT, echo(4)),
+    Comparison(PREDICT, echo(2), 0.65),
+    Comparison(PREDICT, echo(4), 0.65),
     Comparison(PREDICT, FASTAPI, 50),
     Comparison(PREDICT, MLSERVER, 15),
     Comparison(PREDICT, MLSERVER_HTTP, 15),
@@ -140,15 +140,20 @@ def table(results: Results) -> str:
         lines.append(
             f"| {name} | {results.rows[name]} | {_rate(statistics.median(rates))} "
             f"| {_rate(min(rates))} to {_rate(max(rates))} | {_rate(statistics.median(results.rates(name)))} "
-            f"| {statistics.median(run.mean for run in runs):.3g} "
-            f"| {statistics.median(run.p99 for run in runs):.3g} | {max(run.worst for run in runs):.3g} |"
+            f"| {_time(statistics.median(run.mean for run in runs))} "
+            f"| {_time(statistics.median(run.p99 for run in runs))} "
+            f"| {_time(max(run.worst for run in runs))} |"
         )
-    lines += [f"| {name} | left out: {reason} |" for name, reason in results.absent.items()]
+    lines += [f"\nLeft out: {name}, because {reason}." for name, reason in results.absent.items()]
     return "\n".join(lines) + "\n"
 
 
 def _rate(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
+
+
+def _time(milliseconds: float) -> str:
+    return f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
 
 
 def run(rounds: int, results: Path) -> None:
@@ -170,8 +175,8 @@ def run(rounds: int, results: Path) -> None:
         "left out": measured.absent,
     }
     (results / "peers.json").write_text(json.dumps(document, indent=1) + "\n")
-    many = [name for name in measured.rows if name.startswith((batch(1)[:-6], "ONNX"))]
-    for name, these in (("peers", measured.rows.keys() - set(many)), ("batches", set(many))):
+    many = {make(count) for make in (batch, stream, in_process) for count in BATCHES}
+    for name, these in (("peers", measured.rows.keys() - many), ("batches", many | {PREDICT})):
         rates = {each: measured.rates(each) for each in measured.rows if each in these}
         bars.draw(rates, results / f"{name}.png", "rows a second on one core")
     print(text)

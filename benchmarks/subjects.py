@@ -35,7 +35,7 @@ _BATCH_PATH = PATH + "Batch"
 _STREAM_PATH = PATH + "Stream"
 # Large batches are not sent 32 at once: connections, and calls on each.
 _AT_ONCE = {1: (4, 8), 64: (4, 8), 1024: (4, 1), 8192: (2, 1)}
-_MESSAGES_A_STREAM = {1: 1024, 64: 64}
+_MESSAGES_A_STREAM = {1: 256, 64: 32}
 
 
 class Measured(Protocol):
@@ -180,8 +180,6 @@ def _stream(target: str, count: int, trained: Trained) -> Subject:
         requests,
         streamed=True,
         rows=sent * count,
-        connections=4,
-        streams=2,
     )
 
 
