@@ -5,7 +5,8 @@ BIN := .venv/bin
 PROTO_BIN := .venv-proto/bin
 # Where `stubs` writes: tests/proto writes a second time elsewhere, and compares.
 STUBS := clients/python
-PROTOS := $(sort $(shell find proto -name "*.proto"))
+# Python has the classes of google.rpc from googleapis-common-protos.
+PROTOS := $(sort $(shell find proto -name "*.proto" -not -path "proto/google/*"))
 
 # Any version of a model will do; if there is none, this one is made.
 MODELS := fraud credit churn demand

@@ -26,6 +26,8 @@ _RANGES = {
     "drain_timeout": _TIME,
     "stop_grace": _TIME,
     "max_message_bytes": (1, 2**31 - 1),
+    "max_batch_rows": (1, 1_000_000),
+    "max_rows_in_flight": (1, 100_000_000),
 }
 
 
@@ -61,6 +63,10 @@ class Config:
     )
     stop_grace: float = _setting(10.0, "then calls in hand have so long to finish")
     max_message_bytes: int = _setting(4 * 1024 * 1024, "largest request that is read")
+    max_batch_rows: int = _setting(10_000, "most rows of one request")
+    max_rows_in_flight: int = _setting(
+        40_000, "most rows of such requests that wait or are scored; calls beyond are refused"
+    )
     log_level: str = _setting("info", "debug, info, warning or error")
 
     def __post_init__(self) -> None:
@@ -79,6 +85,11 @@ class Config:
             raise ValueError(
                 f"drain_timeout {self.drain_timeout:g} is below 1.1 times max_connection_age "
                 f"{self.max_connection_age:g}: clients that do not check health would lose calls"
+            )
+        if self.max_rows_in_flight < self.max_batch_rows:
+            raise ValueError(
+                f"max_rows_in_flight {self.max_rows_in_flight} is below max_batch_rows "
+                f"{self.max_batch_rows}: the largest request would never be taken"
             )
         if self.port == self.health_port and self.port:
             raise ValueError(f"port and health_port are both {self.port}: they must differ")

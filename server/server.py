@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from types import FrameType
 
 from server import connections
+from server.admission import Admission
 from server.call import Method
 from server.config import Config
 from server.grpcio_front import GrpcioFront
@@ -44,7 +45,9 @@ class Server:
         # main thread may just be holding.
         self._told_to_stop: SimpleQueue[int] = SimpleQueue()
         self._models = Models(config.models, config.bundle_digest, followed=config.watch > 0)
-        prediction, model = PredictionService(self._models), ModelService(self._models)
+        admission = Admission(config.max_batch_rows, config.max_rows_in_flight)
+        prediction = PredictionService(self._models, admission)
+        model = ModelService(self._models, config.max_batch_rows)
         self._readiness = ["", READINESS, prediction.name, model.name]
         self._health = Health([LIVENESS, STARTUP, *self._readiness])
         reflection = Reflection([prediction.name, model.name, self._health.name, *Reflection.names[1:]])
@@ -66,6 +69,8 @@ class Server:
             },
             f"{config.host}:{config.port}",
             _limits(config),
+            # A connection that has aged out cancels what is still on it after the grace.
+            exchange_age=0.8 * config.max_connection_age_grace,
         )
 
     def run(self) -> None:

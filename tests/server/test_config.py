@@ -43,6 +43,8 @@ def test_every_setting_is_a_flag_and_a_variable_of_its_type() -> None:
         "drain_timeout": 3.5,
         "stop_grace": 4.5,
         "max_message_bytes": 5,
+        "max_batch_rows": 6,
+        "max_rows_in_flight": 7,
         "log_level": "debug",
     }
     assert list(values) == [setting.name for setting in fields(Config)]

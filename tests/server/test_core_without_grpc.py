@@ -38,7 +38,7 @@ from server.status import Code, StatusError
 call = Call(math.inf, (), lambda: "nobody")
 models = Models(Path(sys.argv[1]))
 models.load()
-prediction, model_service = PredictionService(models), ModelService(models)
+prediction, model_service = PredictionService(models), ModelService(models, 10)
 health, reflection = Health([READINESS]), Reflection([prediction.name])
 
 described = mpb.ListModelsResponse.FromString(
