@@ -12,8 +12,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from forest.v1 import prediction_service_pb2
-from forest.v1.prediction_service_pb2 import PredictResponse
+from forest.v1.prediction_service_pb2 import (
+    Matrix,
+    PredictBatchRequest,
+    PredictBatchResponse,
+    PredictResponse,
+    PredictStreamRequest,
+    PredictStreamResponse,
+)
+from numpy.typing import NDArray
 
 from benchmarks import cores, environments, load, rows, serving
 from benchmarks.candidates import PATH
@@ -131,18 +138,17 @@ def run_server(models: Path, trained: Trained | None = None) -> Iterator[list[Su
     """Run the server. Its batches and streams are measured as well if there are rows for them."""
     with Process(server_command(models)) as process:
         subjects = [predict(process, models)]
-        if trained is not None and hasattr(prediction_service_pb2, "PredictBatchRequest"):
+        if trained is not None:
             subjects += [_batch(process.target, count, trained) for count in BATCHES]
             subjects += [_stream(process.target, count, trained) for count in MESSAGES]
         yield subjects
 
 
 def _batch(target: str, count: int, trained: Trained) -> Subject:
-    messages: Any = prediction_service_pb2
-    request = messages.PredictBatchRequest(
-        model="fraud", matrix=_matrix(trained.rows[:count]), request_id=_ID
+    request = PredictBatchRequest(
+        model="fraud", matrix=matrix(trained.rows[:count]), request_id=_ID
     ).SerializeToString()
-    answer = messages.PredictBatchResponse.FromString(serving.ask_grpc(target, _BATCH_PATH, request))
+    answer = PredictBatchResponse.FromString(serving.ask_grpc(target, _BATCH_PATH, request))
     _check(batch(count), answer.classifications.probabilities, trained.probabilities[:count])
     connections, streams = _AT_ONCE[count]
     return serving.grpc_subject(
@@ -152,18 +158,17 @@ def _batch(target: str, count: int, trained: Trained) -> Subject:
 
 def _stream(target: str, count: int, trained: Trained) -> Subject:
     """Return the subject of a stream of messages, of which h2load sends one after another."""
-    messages: Any = prediction_service_pb2
     sent = _MESSAGES_A_STREAM[count]
     requests = []
     for first in range(0, sent * count, count):
-        request = messages.PredictStreamRequest(model="fraud", request_id=f"{_ID}-{first:08}")
+        request = PredictStreamRequest(model="fraud", request_id=f"{_ID}-{first:08}")
         if count == 1:
             request.vector.values.extend(trained.rows[first].tolist())
         else:
-            request.matrix.CopyFrom(_matrix(trained.rows[first : first + count]))
+            request.matrix.CopyFrom(matrix(trained.rows[first : first + count]))
         requests.append(request.SerializeToString())
     answers = [
-        messages.PredictStreamResponse.FromString(answer)
+        PredictStreamResponse.FromString(answer)
         for answer in serving.ask_grpc_stream(target, _STREAM_PATH, requests)
     ]
     probabilities: list[float] = []
@@ -183,10 +188,10 @@ def _stream(target: str, count: int, trained: Trained) -> Subject:
     )
 
 
-def _matrix(matrix: Any) -> Any:
-    messages: Any = prediction_service_pb2
-    count, columns = matrix.shape
-    return messages.Matrix(rows=count, columns=columns, data=matrix.astype("<f4").tobytes())
+def matrix(values: NDArray[np.float32]) -> Matrix:
+    """Return rows by position, as a message."""
+    count, columns = values.shape
+    return Matrix(rows=count, columns=columns, data=values.astype("<f4").tobytes())
 
 
 @contextmanager
