@@ -119,9 +119,13 @@ def run_echo(threads: int, models: Path) -> Iterator[list[Subject]]:
 
 
 def server_command(models: Path) -> list[str]:
-    """Return the command of the server as it is shipped."""
+    """Return the command of the server as it is shipped, but for the age of connections and streams.
+
+    h2load does not come back when it is asked to, which on a busy machine may be within a run.
+    """
     return serving.python(
-        *("-m", "server", "--models", str(models), "--health-port", "0", "--port", "{port}")
+        *("-m", "server", "--models", str(models), "--health-port", "0", "--port", "{port}"),
+        *("--max-connection-age", "600", "--max-connection-age-grace", "600", "--drain-timeout", "660"),
     )
 
 
