@@ -7,27 +7,27 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks import comparison, container, names, soak, start, tail, unary
+from benchmarks import comparison, container, names, soak, stall, start, tail, unary
 from benchmarks.soak import GrowthError
 
-# What takes long is measured only if it is named.
-_BY_NAME_ONLY = ("soak",)
+# What takes long and tells little of the server as it is: measured only if it is named.
+_BY_NAME_ONLY = ("unary", "soak")
 
 
 def main() -> int:
-    """Run the named measurements, or all but the soak; return the exit status."""
+    """Run the named measurements, or most of them; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "names",
         nargs="*",
         metavar="NAME",
-        help="of peers, tail, container, unary, start, names and soak; default: all but soak",
+        help="of peers, tail, container, stall, start, names, unary and soak; default: all but the last two",
     )
     parser.add_argument(
         "--models",
         type=Path,
         default=Path("models"),
-        help="folder with bundles of fraud and churn, for unary, start and names; the others make their own",
+        help="folder with bundles of fraud and churn; peers, tail, container and soak make their own",
     )
     parser.add_argument("--rounds", type=int, default=5, help="of each measurement; its figures are medians")
     parser.add_argument("--minutes", type=float, default=5.0, help="of the soak")
@@ -39,15 +39,16 @@ def main() -> int:
         "peers": partial(comparison.run, rounds, results),
         "tail": partial(tail.run, rounds, results),
         "container": partial(container.run, rounds, results),
-        "unary": partial(unary.run, models, results, rounds),
+        "stall": partial(stall.run, models, results, rounds),
         "start": partial(start.run, models, results, rounds),
         "names": partial(names.run, models, results, rounds),
+        "unary": partial(unary.run, models, results, rounds),
         "soak": partial(soak.run, arguments.minutes, results),
     }
     chosen = arguments.names or [name for name in measurements if name not in _BY_NAME_ONLY]
     if unknown := set(chosen) - set(measurements):
         parser.error(f"no measurement {', '.join(sorted(unknown))}")
-    if {"unary", "start", "names"} & set(chosen):
+    if {"stall", "start", "names", "unary"} & set(chosen):
         for model in ("fraud", "churn"):
             if not any((models / model).glob("*/manifest.json")):
                 parser.error(f"no bundle of {model} in {models}: make one with forest-export {model}")
