@@ -34,6 +34,7 @@ def draw(rounds: Mapping[str, Sequence[float]], path: Path, unit: str) -> None:
         axes.text(max(figures) + greatest / 100, place, f"{median:,.0f}", va="center", fontsize=9)
     axes.set_yticks(range(len(rounds)), list(rounds), fontsize=9)
     axes.invert_yaxis()
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel(unit)
     axes.set_xlim(0, greatest * 1.12)
     axes.spines[["top", "right"]].set_visible(False)
