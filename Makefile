@@ -72,13 +72,16 @@ lock: .venv-lock/installed ## pin what the requirements allow; `make lock UPGRAD
 		-o model_export/registry/requirements.txt
 	$(COMPILE) tests/model_export/registry/server.in -o tests/model_export/registry/server.txt
 	$(COMPILE) clients/python/pyproject.toml -c tests/requirements.txt -o clients/python/requirements.txt
+	@# A pickle is read by the scikit-learn that wrote it.
+	for peer in benchmarks/peers/*/; do grep -o '^scikit-learn==[^ ]*' tests/requirements.txt | \
+		$(COMPILE) $${peer}requirements.in - -o $${peer}requirements.txt || exit; done
 
 # No addresses in a lock: whoever installs has an index of their own.
 COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate $(UPGRADE)
 
-bench: setup ## measure the server, next to its peers
-	$(BIN)/python -m benchmarks
+bench: setup $(BUNDLES) ## measure the server next to its peers; `make bench NAMES="peers tail"` measures a part
+	$(BIN)/python -m benchmarks $(NAMES)
 
 .PHONY: export-image
 export-image: ## build the image that makes bundles in a cluster (docs/training.md)
