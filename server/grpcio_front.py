@@ -77,7 +77,10 @@ class GrpcioFront:
         self._methods = {path.encode(): method for path, method in methods.items()}
         self._queue = cygrpc.CompletionQueue()
         # Without so_reuseport=0 two servers could share a port, and each get a part of the calls.
-        self._server = cygrpc.Server((("grpc.so_reuseport", 0), *options), False)
+        # Without bdp_probe=0 the C core would take in some MiB of each stream that is not read yet, and not
+        # 64 KiB and the message in hand.
+        own = (("grpc.so_reuseport", 0), ("grpc.http2.bdp_probe", 0))
+        self._server = cygrpc.Server((*own, *options), False)
         self._server.register_completion_queue(self._queue)
         try:
             self.port: int = 0 if _taken(address) else self._server.add_http2_port(address.encode())

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from server.call import Call, Work
 from server.status import Code, StatusError
 
 _log = logging.getLogger(__name__)
+
+_SWITCH_INTERVAL = 0.0005
 
 Done = Callable[[bytes | BaseException], None]
 
@@ -40,6 +43,8 @@ class Turns:
 
     def start(self) -> None:
         """Begin to work."""
+        # What is decoded or written here keeps the lock. Who answers calls must not wait for it for 5 ms.
+        sys.setswitchinterval(_SWITCH_INTERVAL)
         self._thread.start()
 
     def stop(self) -> None:

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from model_bundle import golden
 from model_bundle.encoding import Encoder
-from server import scoring
+from server import prediction_service, scoring
 from server.admission import Admission
 from server.call import Call, Work
 from server.models import Models
@@ -428,9 +428,12 @@ def test_what_is_no_fault_of_a_message_ends_the_stream(mixed_bundle: Path) -> No
 # Admission, and work that nobody waits for.
 
 
-def test_rows_beyond_those_in_flight_are_refused_at_once_and_taken_again_later(mixed_bundle: Path) -> None:
+def test_rows_beyond_those_in_flight_are_refused_at_once_and_taken_again_later(
+    mixed_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     admission = Admission(10, 15)
     service = _service(mixed_bundle.parents[1], admission)
+    monkeypatch.setattr(prediction_service, "_FEW", 9)
     ten = PredictBatchRequest(model="mixed", matrix=_matrix([_GOOD_VECTOR] * 10)).SerializeToString()
     work = service.predict_batch(ten, _CALL)
     assert admission.rows == 0
@@ -507,3 +510,18 @@ def test_no_work_is_done_after_the_deadline_also_after_a_wait(
     with pytest.raises(StatusError) as caught:
         _stream(service, Call(0.0, (), str), matrix=rows)
     assert caught.value.code is Code.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize("handle", ["predict_batch", "predict_stream"])
+def test_few_rows_take_one_step_and_many_do_not(mixed: PredictionService, handle: str) -> None:
+    message = PredictBatchRequest if handle == "predict_batch" else PredictStreamRequest
+    for fields, steps in (
+        ({"matrix": _matrix([_GOOD_VECTOR] * 64)}, 1),
+        ({"matrix": _matrix([_GOOD_VECTOR] * 65)}, 2),
+        ({"records": _records([_GOOD] * 16)}, 1),
+        ({"records": _records([_GOOD] * 17)}, 2),
+        ({"records": _records([_GOOD] * 130)}, 4),
+        ({"matrix": _matrix([_GOOD_VECTOR] * _MOST)}, 3),
+    ):
+        work = getattr(mixed, handle)(message(model="mixed", **fields).SerializeToString(), _CALL)
+        assert sum(1 for _ in work) + 1 == steps
