@@ -109,13 +109,17 @@ class InferenceService:
         ).SerializeToString()
 
     def model_infer(self, data: bytes, call: Call) -> Work:
-        """Score many rows: a serialised ModelInferRequest in, a serialised ModelInferResponse out."""
+        """Score many rows: a serialised ModelInferRequest in, a serialised ModelInferResponse out.
+
+        Few rows take one step, and so no change of threads.
+        """
         request = _decoded_infer(data)
         model, bundle = self._models.serving(request.model_name, request.model_version)
         wanted = _wanted(request.outputs, _outputs(bundle.decision))
         tensors = Tensors(request, bundle.encoder, self._admission.max_batch_rows)
         with self._admission.admitted(tensors.rows):
-            yield
+            if tensors.rows > scoring.FEW:
+                yield
             try:
                 matrix = yield from tensors.decode(call)
                 scored = yield from scoring.score(bundle, matrix, call)

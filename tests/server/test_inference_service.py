@@ -701,7 +701,10 @@ def test_id_and_version_are_answered(mixed: Served) -> None:
 # Admission, and work that nobody waits for: as for PredictBatch.
 
 
-def test_rows_beyond_those_in_flight_are_refused_with_those_of_other_services(mixed_bundle: Path) -> None:
+def test_rows_beyond_those_in_flight_are_refused_with_those_of_other_services(
+    mixed_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "FEW", 4)
     served = Served(mixed_bundle.parents[1], Admission(10, 15))
     matrix = Matrix(rows=10, columns=5, data=struct.pack("<5f", 50, 40, 1, 1, 8) * 10)
     batch = PredictBatchRequest(model="mixed", matrix=matrix).SerializeToString()

@@ -4,8 +4,11 @@ It is run by the Python of its own environment: one process cannot hold its mess
 a JSON list of calls, each with a function below and its arguments; the answer is the list of their results.
 """
 
+import contextlib
+import io
 import json
 import sys
+import threading
 
 import numpy as np
 from tritonclient import grpc
@@ -60,8 +63,6 @@ def infer(client, model, tensors, outputs=None, **options):
 
 def infer_from_another_thread(client, model, tensors):
     done = []
-    import threading
-
     arrived = threading.Event()
 
     def take(result, error):
@@ -118,9 +119,6 @@ def methods(_client):
 
 def run(_client, target, code):
     """Run the examples of the documentation."""
-    import contextlib
-    import io
-
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(code.replace("localhost:50051", target), {})
