@@ -93,9 +93,9 @@ def fields(_client):
         found = {
             f"{message.full_name}.{field.name}": [
                 field.number,
-                field.label,
+                field.is_repeated,
                 field.type,
-                (field.message_type or field.enum_type).full_name if field.message_type else "",
+                field.message_type.full_name if field.message_type else "",
                 field.containing_oneof.name if field.containing_oneof else "",
             ]
             for field in message.fields
