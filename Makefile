@@ -67,6 +67,7 @@ lock: .venv-lock/installed ## pin what the requirements allow; `make lock UPGRAD
 	$(COMPILE) pyproject.toml -c tests/requirements.txt -o server/requirements.txt
 	$(COMPILE) pyproject.toml --extra export -c tests/requirements.txt -o model_export/requirements.txt
 	$(COMPILE) clients/python/pyproject.toml -c tests/requirements.txt -o clients/python/requirements.txt
+	$(COMPILE) tests/integration/triton/requirements.in -o tests/integration/triton/requirements.txt
 
 # No addresses in a lock: whoever installs has an index of their own.
 COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
