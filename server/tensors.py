@@ -129,15 +129,17 @@ class Tensors:
         StatusError
             INVALID_ARGUMENT if the lengths in raw contents lie; DEADLINE_EXCEEDED.
         """
-        if self._matrix:
-            return _float32(self._numbers(self._matrix)).reshape(self.rows, len(self._features))
-        matrix = np.full((self.rows, len(self._features)), np.nan, np.float32)
+        # What is beyond float32 becomes infinite, and is found where values are checked.
+        with np.errstate(over="ignore"):
+            if self._matrix:
+                numbers = self._numbers(self._matrix).reshape(self.rows, len(self._features))
+                return np.require(numbers, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
+            matrix = np.full((self.rows, len(self._features)), np.nan, np.float32)
+            for index, found in self._columns:
+                if found.elements.raw:
+                    matrix[:, index] = self._numbers(found)
         for index, found in self._columns:
-            if call.expired():
-                raise late()
-            if found.elements.raw:
-                matrix[:, index] = _float32(self._numbers(found))
-            else:
+            if not found.elements.raw:
                 matrix[:, index] = yield from self._codes(self._features[index], found, call)
         return matrix
 
@@ -190,7 +192,7 @@ class Tensors:
         self, place: int, tensor: ModelInferRequest.InferInputTensor, index: int | None, kind: str
     ) -> None:
         """Look at a tensor of a feature, or of all of them."""
-        if any(name.startswith("shared_memory_") for name in tensor.parameters):
+        if tensor.parameters and any(name.startswith("shared_memory_") for name in tensor.parameters):
             self._add(
                 tensor.name, "parameters", "UNSUPPORTED", "there is no shared memory here: send the data"
             )
@@ -244,13 +246,14 @@ class Tensors:
         self, place: int, tensor: ModelInferRequest.InferInputTensor, elements: _Elements, count: int
     ) -> None:
         name = tensor.name
-        filled = {field.name: len(values) for field, values in tensor.contents.ListFields()}
+        filled = {}
+        if tensor.HasField("contents"):
+            filled = {field.name: len(values) for field, values in tensor.contents.ListFields()}
         if self._raw:
             if filled:
                 self._add(name, "contents", "DUPLICATE", "it has contents, and raw_input_contents as well")
-            size, found = _LENGTH_BYTES, len(self._raw[place])
-            if elements.raw:
-                size = np.dtype(elements.raw).itemsize
+            found = len(self._raw[place])
+            size = int(elements.raw[2:]) if elements.raw else _LENGTH_BYTES
             if found < count * size or (elements.raw and found > count * size):
                 least = "" if elements.raw else " at least"
                 message = f"raw_input_contents[{place}] has {found} bytes, but {count} elements of "
@@ -287,8 +290,8 @@ class Tensors:
         for first in range(0, self.rows, _STEP):
             if first:
                 yield
-                if call.expired():
-                    raise late()
+            if call.expired():
+                raise late()
             last = min(first + _STEP, self.rows)
             texts, end = read(found, feature.name, first, last, end)
             codes[first:last] = [known.get(text, _UNKNOWN) for text in texts]
@@ -319,12 +322,6 @@ class Tensors:
                 raise _lies(found, f"{name}: the text of row {row} does not end within the {len(data)} bytes")
             texts.append(data[start:end])
         return texts, end
-
-
-def _float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
-    """Round numbers once. What is beyond float32 becomes infinite, and is found where values are checked."""
-    with np.errstate(over="ignore"):
-        return np.require(numbers, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
 
 
 def _place(name: str) -> str:
