@@ -29,7 +29,7 @@ from server import rows, scoring
 from server.admission import Admission
 from server.call import Call, Exchange, Method, Unary, Work
 from server.models import Models
-from server.outline import MatrixOutline, Outline, OutlineError, outline
+from server.outline import MatrixOutline, Outline, OutlineError, RecordsOutline, outline
 from server.status import Code, StatusError, invalid_request, invalid_row, invalid_rows, late, undecodable
 
 # A stream's messages up to this size are decoded at once: most hold one row.
@@ -78,7 +78,8 @@ class PredictionService:
         Few rows take one step, and so no change of threads.
         """
         described = self._outline(data, PredictBatchRequest)
-        answer, warnings = yield from self._score_rows(PredictBatchRequest, data, described, call)
+        request = _decoded(PredictBatchRequest, described.head)
+        answer, warnings = yield from self._score_rows(request, data, described.rows, call)
         return PredictBatchResponse(**answer, warnings=warnings).SerializeToString()
 
     def predict_stream(self, data: bytes, call: Call) -> bytes | Work:
@@ -89,20 +90,32 @@ class PredictionService:
         try:
             if len(data) <= _SMALL:
                 request = _decoded(PredictStreamRequest, data)
-                if request.WhichOneof("input") not in _MANY:
+                kind = request.WhichOneof("input")
+                if kind == "matrix":
+                    matrix = request.matrix
+                    described = MatrixOutline(matrix.rows, matrix.columns, 0, len(matrix.data))
+                    return self._stream_rows(request, matrix.data, described, call)
+                if kind != "records":
                     return self._score_row(request, call)
-            described = self._outline(data, PredictStreamRequest)
-            if described.rows is None:
-                return self._score_row(_decoded(PredictStreamRequest, data), call)
+            parts = self._outline(data, PredictStreamRequest)
+            request = _decoded(PredictStreamRequest, parts.head)
+            if parts.rows is None:
+                return self._score_row(request, call)
         except StatusError as error:
             return _failed(data, error)
-        return self._stream_rows(data, described, call)
+        return self._stream_rows(request, data, parts.rows, call)
 
-    def _stream_rows(self, data: bytes, described: Outline, call: Call) -> Work:
+    def _stream_rows(
+        self,
+        request: PredictStreamRequest,
+        data: bytes,
+        described: MatrixOutline | RecordsOutline,
+        call: Call,
+    ) -> Work:
         try:
-            answer, warnings = yield from self._score_rows(PredictStreamRequest, data, described, call)
+            answer, warnings = yield from self._score_rows(request, data, described, call)
         except StatusError as error:
-            return _failed(described.head, error)
+            return _failure(request.request_id, error)
         return PredictStreamResponse(**answer, batch_warnings=warnings).SerializeToString()
 
     def _score_row(self, request: PredictRequest | PredictStreamRequest, call: Call) -> bytes:
@@ -154,21 +167,27 @@ class PredictionService:
             raise undecodable(message.DESCRIPTOR.full_name, str(error)) from error
 
     def _score_rows(
-        self, message: type[_Request], data: bytes, described: Outline, call: Call
+        self,
+        request: PredictBatchRequest | PredictStreamRequest,
+        data: bytes,
+        described: MatrixOutline | RecordsOutline | None,
+        call: Call,
     ) -> Generator[None, None, tuple[dict[str, Any], list[BatchWarning]]]:
-        """Return an answer's fields but for its warnings, and these. The first step looks and admits."""
-        request = _decoded(message, described.head)
+        """Return an answer's fields but for its warnings, and these. The first step admits the rows.
+
+        The rows are where they are described to be in ``data``, and not in the request.
+        """
         model, bundle = self._models.serving(request.model, request.version)
-        if described.rows is None or request.WhichOneof("input"):
+        if described is None:
             raise invalid_request(
                 "input", "MISSING_INPUT", "the request has no rows: set either 'records' or 'matrix'"
             )
-        count = rows.count(described.rows, self._admission.max_batch_rows)
+        count = rows.count(described, self._admission.max_batch_rows)
         with self._admission.admitted(count):
-            if count > (scoring.FEW if isinstance(described.rows, MatrixOutline) else _FEW_RECORDS):
+            if count > (scoring.FEW if isinstance(described, MatrixOutline) else _FEW_RECORDS):
                 yield
             try:
-                matrix = yield from rows.decode(data, described.rows, bundle.encoder, call)
+                matrix = yield from rows.decode(data, described, bundle.encoder, call)
                 scored = yield from scoring.score(bundle, matrix, call)
             except InvalidRows as error:
                 raise invalid_rows(error.faults) from error
@@ -199,13 +218,18 @@ def _decoded(message: type[_Request], data: bytes) -> _Request:
 
 
 def _failed(request: bytes, error: StatusError) -> bytes:
-    """Return the answer to a stream's message that cannot be scored. Raises what ends the stream."""
-    if error.code not in _OF_A_MESSAGE:
-        raise error
+    """Return the answer to a stream's message that cannot be scored, perhaps because it cannot be read."""
     try:
         request_id = PredictStreamRequest.FromString(request).request_id
     except DecodeError:
         request_id = ""
+    return _failure(request_id, error)
+
+
+def _failure(request_id: str, error: StatusError) -> bytes:
+    """Return the answer to a stream's message that cannot be scored. Raises what ends the stream."""
+    if error.code not in _OF_A_MESSAGE:
+        raise error
     return PredictStreamResponse(
         request_id=request_id, error=Status.FromString(error.to_bytes())
     ).SerializeToString()
