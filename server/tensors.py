@@ -129,8 +129,8 @@ class Tensors:
         StatusError
             INVALID_ARGUMENT if the lengths in raw contents lie; DEADLINE_EXCEEDED.
         """
-        # What is beyond float32 becomes infinite, and is found where values are checked.
-        with np.errstate(over="ignore"):
+        # What is beyond float32 becomes infinite, and is found where values are checked. A NaN may signal.
+        with np.errstate(over="ignore", invalid="ignore"):
             if self._matrix:
                 numbers = self._numbers(self._matrix).reshape(self.rows, len(self._features))
                 return np.require(numbers, np.float32, ["C_CONTIGUOUS", "ALIGNED"])

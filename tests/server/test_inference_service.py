@@ -375,6 +375,13 @@ def test_a_missing_value_is_nan_or_an_empty_text_or_no_tensor(mixed: Served, raw
     assert mixed.infer(_by_name(without, raw=raw)) == mixed.infer(_by_position(rows, raw=raw))
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_nan_of_any_kind_is_a_missing_value(mixed: Served) -> None:
+    request = _by_name(_COLUMNS, datatypes={"amount": "FP64"})
+    request.raw_input_contents[0] = struct.pack("<2Q", 0x7FF0000000000001, 0xFFF8000000000001)
+    assert mixed.infer(request) == mixed.infer(_by_name(_COLUMNS | {"amount": [math.nan, math.nan]}))
+
+
 def test_an_empty_text_may_be_a_category(write_mixed: Callable[..., Path], tmp_path: Path) -> None:
     country = replace(FEATURES[2], categories=("", "fr", "ελ"))
     served = Served(write_mixed(tmp_path, features=(*FEATURES[:2], country, *FEATURES[3:])).parents[1])
