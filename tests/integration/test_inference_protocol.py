@@ -281,13 +281,13 @@ def test_errors_name_what_is_wrong(call: Callable[..., list[Any]], four_models: 
     assert messages[7].startswith("tenure: it has 1 rows, but Contract has 2")
 
 
-def test_the_examples_of_the_documentation(call: Callable[..., list[Any]], channel: grpc.Channel) -> None:
+def test_the_examples_of_the_documentation(call: Callable[..., list[Any]], four: Any) -> None:
     page = (_ROOT / "docs" / "inference-protocol.md").read_text()
     examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (shown,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
     assert len(examples) == 3
     assert examples[0].count("localhost:50051") == 1
-    ((head, first, second, sizes, error),) = call(("run", ["\n".join(examples)], {}))
+    ((head, first, second, sizes, error),) = call(("run", [four.target, "\n".join(examples)], {}))
     assert head == "campaign-7 1.0.0"
     for line in (first, second):
         label, probability = line.split()

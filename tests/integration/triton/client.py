@@ -39,18 +39,22 @@ def _inputs(tensors):
     return inputs
 
 
-def _told(result):
+def _raw(result):
     response = result.get_response()
     outputs = {output.name: result.as_numpy(output.name) for output in response.outputs}
     assert all(array.shape == tuple(result.get_output(name).shape) for name, array in outputs.items())
+    return _told(response, outputs)
+
+
+def _told(response, outputs):
     return {
         "model": [response.model_name, response.model_version, response.id],
         "raw": len(response.raw_output_contents),
         "digest": response.parameters["digest"].string_param,
         "threshold": response.parameters["threshold"].double_param,
         "outputs": {
-            name: [text.decode() for text in array] if array.dtype == np.object_ else array.tolist()
-            for name, array in outputs.items()
+            name: [element.decode() if isinstance(element, bytes) else float(element) for element in elements]
+            for name, elements in outputs.items()
         },
     }
 
@@ -58,7 +62,7 @@ def _told(result):
 def infer(client, model, tensors, outputs=None, **options):
     if outputs is not None:
         outputs = [grpc.InferRequestedOutput(*output) for output in outputs]
-    return _told(client.infer(model, _inputs(tensors), outputs=outputs, **options))
+    return _raw(client.infer(model, _inputs(tensors), outputs=outputs, **options))
 
 
 def infer_from_another_thread(client, model, tensors):
@@ -74,16 +78,19 @@ def infer_from_another_thread(client, model, tensors):
     result, error = done
     if error:
         raise error
-    return _told(result)
+    return _raw(result)
 
 
 def infer_typed(client, model, rows):
-    """Call with contents in the fields of their datatypes, which the client itself never does."""
+    """Call with contents in the fields of their datatypes: the client itself sends and reads raw ones only."""
     request = service_pb2.ModelInferRequest(model_name=model, id="typed")
     tensor = request.inputs.add(name="matrix", datatype="FP32", shape=[len(rows), len(rows[0])])
     for row in rows:
         tensor.contents.fp32_contents.extend(row)
-    return _told(grpc.InferResult(client._client_stub.ModelInfer(request, timeout=30)))
+    response = client._client_stub.ModelInfer(request, timeout=30)
+    fields = {"FP64": "fp64_contents", "BYTES": "bytes_contents"}
+    outputs = {output.name: getattr(output.contents, fields[output.datatype]) for output in response.outputs}
+    return _told(response, outputs)
 
 
 def fields(_client):
