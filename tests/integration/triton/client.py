@@ -82,7 +82,7 @@ def infer_from_another_thread(client, model, tensors):
 
 
 def infer_typed(client, model, rows):
-    """Call with contents in the fields of their datatypes: the client itself sends and reads raw ones only."""
+    """Call with contents in the fields of their datatypes. The client itself sends and reads raw ones."""
     request = service_pb2.ModelInferRequest(model_name=model, id="typed")
     tensor = request.inputs.add(name="matrix", datatype="FP32", shape=[len(rows), len(rows[0])])
     for row in rows:
