@@ -24,10 +24,10 @@ from server.tensors import DATATYPES, Tensors
 # In the protocol's words: the runtime, and the format of what it runs.
 _PLATFORM = "onnxruntime_onnx"
 # Requests above this size are looked at before they are decoded: a message within them may have two bytes and
-# take a hundred in memory. There is room for two thousand features.
+# take a hundred in memory. There is room for two thousand tensors.
 _SMALL = 16 * 1024
 _MOST_FIELDS = 16 * 1024
-_INPUTS = pb.ModelInferRequest.DESCRIPTOR.fields_by_name["inputs"].number
+_TENSORS = [pb.ModelInferRequest.DESCRIPTOR.fields_by_name[name].number for name in ("inputs", "outputs")]
 _LENGTH_DELIMITED = 2
 # Names that a request is wrong about: so many are told, and so much of each.
 _MOST = 100
@@ -141,7 +141,7 @@ def _decoded_infer(data: bytes) -> pb.ModelInferRequest:
             most = _MOST_FIELDS
             for number, wire_type, start, end in fields(data, 0, len(data), most):
                 most -= 1
-                if number == _INPUTS and wire_type == _LENGTH_DELIMITED:
+                if number in _TENSORS and wire_type == _LENGTH_DELIMITED:
                     most -= sum(1 for _ in fields(data, start, end, most))
         except OutlineError as error:
             raise undecodable(pb.ModelInferRequest.DESCRIPTOR.full_name, str(error)) from error

@@ -866,6 +866,7 @@ def test_a_request_of_countless_tiny_messages_is_refused_before_it_is_decoded(mi
         b"\x2a\x00" * 1_000_000,
         b"\x22\x00" * 1_000_000,
         b"\x2a\x80\x89\x7a" + b"\x22\x00" * 1_000_000,
+        b"\x32\x80\x89\x7a" + b"\x12\x00" * 1_000_000,
     ):
         with pytest.raises(StatusError) as caught:
             _finish(mixed.service.model_infer(data, _CALL))
