@@ -79,8 +79,8 @@ _COLUMNS: dict[str, Sequence[Any]] = {
 class Served:
     """The service on some models, and what it stands on."""
 
-    def __init__(self, folder: Path, admission: Admission | None = None):
-        self.models = Models(folder)
+    def __init__(self, folder: Path, admission: Admission | None = None, *, followed: bool = False):
+        self.models = Models(folder, followed=followed)
         self.models.load()
         self.admission = admission or Admission(_MOST, 10 * _MOST)
         self.health = Health(["", LIVENESS, InferenceService.name])
@@ -809,6 +809,19 @@ def test_a_refused_bundle_is_not_ready_and_tells_why(
     assert caught.value.code is Code.UNAVAILABLE
     assert "digest" in caught.value.message
     assert served.error(_by_name(_COLUMNS)).code is Code.UNAVAILABLE
+
+
+def test_a_refused_version_is_not_ready_while_another_is(
+    write_mixed: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_mixed(tmp_path)
+    (write_mixed(tmp_path, version="1.1.0") / "model.onnx").write_bytes(b"")
+    served = Served(tmp_path, followed=True)
+    for version, ready in (("", True), ("1.0.0", True), ("1.1.0", False)):
+        request = pb.ModelReadyRequest(name="mixed", version=version)
+        assert served.ask("ModelReady", request, pb.ModelReadyResponse).ready is ready
+    request = pb.ModelMetadataRequest(name="mixed")
+    assert served.ask("ModelMetadata", request, pb.ModelMetadataResponse).versions == ["1.0.0"]
 
 
 def test_server_metadata_tells_the_version(mixed: Served) -> None:
