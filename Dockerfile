@@ -36,6 +36,7 @@ COPY pyproject.toml server/image /build/
 COPY server /opt/forest/app/server
 COPY model_bundle /opt/forest/app/model_bundle
 COPY clients/python/forest /opt/forest/app/forest
+COPY clients/python/inference /opt/forest/app/inference
 COPY models/${MODEL}/${VERSION} /models/${MODEL}/${VERSION}
 # The bundle passes here, with these very packages, every check that the server will make when it starts.
 RUN cd /opt/forest/app && rm -r server/requirements.txt server/image \

@@ -75,6 +75,7 @@ lock: .venv-lock/installed ## pin what the requirements allow; `make lock UPGRAD
 	@# A pickle is read by the scikit-learn that wrote it.
 	for peer in benchmarks/peers/*/; do grep -o '^scikit-learn==[^ ]*' tests/requirements.txt | \
 		$(COMPILE) $${peer}requirements.in - -o $${peer}requirements.txt || exit; done
+	$(COMPILE) tests/integration/triton/requirements.in -o tests/integration/triton/requirements.txt
 
 # No addresses in a lock: whoever installs has an index of their own.
 COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

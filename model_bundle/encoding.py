@@ -139,7 +139,7 @@ class Encoder:
         self._types = tuple(_PYTHON_TYPES[feature.type] for feature in features)
         # A flag needs no table: it is packed as 0 or 1.
         self._codes = [
-            (index, {name: float(code) for code, name in enumerate(feature.categories)})
+            (index, category_codes(feature))
             for index, feature in enumerate(features)
             if feature.type == "category"
         ]
@@ -326,7 +326,7 @@ class Encoder:
         """Return what is wrong or odd about a feature's value."""
         feature = self.features[index]
         if math.isnan(value):
-            return _missing(feature, "MISSING_VALUE") if feature.missing == "reject" else None
+            return missing_value(feature, "MISSING_VALUE") if feature.missing == "reject" else None
         if math.isinf(value):
             return Violation(feature.name, "NOT_FINITE", f"{feature.name}: infinite, or beyond float32")
         if feature.type != "number":
@@ -366,10 +366,7 @@ class Encoder:
 
     def _encode_carefully(self, record: Mapping[str, Value]) -> list[OutOfTrainingRange]:
         """Encode a record that is not plainly right, or say what is wrong with it."""
-        violations = [
-            Violation(name, "UNKNOWN_FEATURE", f"{_shortened(name)}: the model has no such feature")
-            for name in sorted(record.keys() - self._names.keys())
-        ]
+        violations = [unknown_feature(name) for name in sorted(record.keys() - self._names.keys())]
         codes = []
         for feature in self.features:
             code = _code(feature, record.get(feature.name))
@@ -381,6 +378,27 @@ class Encoder:
             raise InvalidRow(violations)
         self._pack_into(self._bytes, 0, *codes)
         return self._check()
+
+
+def category_codes(feature: Feature) -> dict[str, float]:
+    """Return the code of each category of a feature."""
+    return {category: float(code) for code, category in enumerate(feature.categories)}
+
+
+def unknown_category(feature: Feature, text: str) -> Violation:
+    """Return the fault of a text that is no category of a feature."""
+    known = ", ".join(map(repr, feature.categories))
+    return Violation(feature.name, "UNKNOWN_CATEGORY", f"{feature.name}: {_shown(text)} is none of {known}")
+
+
+def unknown_feature(name: str) -> Violation:
+    """Return the fault of a name that no feature of a model has."""
+    return Violation(name, "UNKNOWN_FEATURE", f"{_shortened(name)}: the model has no such feature")
+
+
+def missing_value(feature: Feature, reason: Literal["MISSING_FEATURE", "MISSING_VALUE"]) -> Violation:
+    """Return the fault of a value that is missing, the feature having no rule for that."""
+    return Violation(feature.name, reason, f"{feature.name}: missing, and the model has no rule for that")
 
 
 def _bounds(feature: Feature) -> tuple[float, float]:
@@ -405,7 +423,7 @@ def _code(feature: Feature, value: Value) -> float | Violation:
     """Return a value's code, or what is wrong with it."""
     name = feature.name
     if value is None:
-        return math.nan if feature.missing == "impute" else _missing(feature, "MISSING_FEATURE")
+        return math.nan if feature.missing == "impute" else missing_value(feature, "MISSING_FEATURE")
     if feature.type == "number":
         if isinstance(value, bool) or not isinstance(value, float | int):
             return _wrong_type(feature, "a number", value)
@@ -413,15 +431,14 @@ def _code(feature: Feature, value: Value) -> float | Violation:
         if math.isinf(number):
             return Violation(name, "NOT_FINITE", f"{name}: {_shown(value)} is infinite, or beyond float32")
         if math.isnan(number) and feature.missing == "reject":
-            return _missing(feature, "MISSING_VALUE")
+            return missing_value(feature, "MISSING_VALUE")
         return number
     if feature.type == "flag":
         return float(value) if isinstance(value, bool) else _wrong_type(feature, "a flag", value)
     if not isinstance(value, str):
         return _wrong_type(feature, "text", value)
     if value not in feature.categories:
-        known = ", ".join(map(repr, feature.categories))
-        return Violation(name, "UNKNOWN_CATEGORY", f"{name}: {_shown(value)} is none of {known}")
+        return unknown_category(feature, value)
     return float(feature.categories.index(value))
 
 
@@ -435,10 +452,6 @@ def _float32(value: float) -> float:
             return float(np.float32(value))
     except OverflowError:  # a whole number beyond float64
         return math.inf if value > 0 else -math.inf
-
-
-def _missing(feature: Feature, reason: Reason) -> Violation:
-    return Violation(feature.name, reason, f"{feature.name}: missing, and the model has no rule for that")
 
 
 def _wrong_type(feature: Feature, expected: str, value: Value) -> Violation:

@@ -65,7 +65,7 @@ def outline(data: bytes, records: int, matrix: int, most_rows: int) -> Outline:
     """
     found: tuple[int, int, int, int] | None = None
     place = 0
-    for number, wire_type, start, end in _fields(data, 0, len(data), _MOST_FIELDS):
+    for number, wire_type, start, end in fields(data, 0, len(data), _MOST_FIELDS):
         if number in (records, matrix) and wire_type == _LENGTH:
             if found:
                 raise OutlineError("it holds rows twice")
@@ -81,7 +81,7 @@ def outline(data: bytes, records: int, matrix: int, most_rows: int) -> Outline:
 def _matrix(data: bytes, start: int, end: int) -> MatrixOutline:
     rows = columns = 0
     values = start, start
-    for number, wire_type, begin, stop in _fields(data, start, end, _MOST_FIELDS):
+    for number, wire_type, begin, stop in fields(data, start, end, _MOST_FIELDS):
         if number == 3 and wire_type == _LENGTH:
             values = begin, stop
         elif number in (1, 2) and wire_type == _VARINT:
@@ -96,7 +96,7 @@ def _matrix(data: bytes, start: int, end: int) -> MatrixOutline:
 def _records(data: bytes, start: int, end: int, most: int) -> RecordsOutline:
     starts = []
     place = start
-    for number, wire_type, _begin, stop in _fields(data, start, end, most + _MOST_FIELDS):
+    for number, wire_type, _begin, stop in fields(data, start, end, most + _MOST_FIELDS):
         if number == 1 and wire_type == _LENGTH:
             starts.append(place)
             if len(starts) > most:
@@ -105,8 +105,23 @@ def _records(data: bytes, start: int, end: int, most: int) -> RecordsOutline:
     return RecordsOutline(tuple(starts), end)
 
 
-def _fields(data: bytes, place: int, end: int, most: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield each field's number and wire type, and where its value begins and ends."""
+def fields(data: bytes, place: int, end: int, most: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield each field's number and wire type, and where its value begins and ends.
+
+    Parameters
+    ----------
+    data
+        What holds a serialised message.
+    place, end
+        Where in it the message begins and ends.
+    most
+        How many fields it may have.
+
+    Raises
+    ------
+    OutlineError
+        If it is no message, or has more fields.
+    """
     for _ in range(most):
         if place >= end:
             return

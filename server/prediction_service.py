@@ -34,8 +34,8 @@ from server.status import Code, StatusError, invalid_request, invalid_row, inval
 
 # A stream's messages up to this size are decoded at once: most hold one row.
 _SMALL = 16 * 1024
-# So many rows are scored at once, in half a millisecond or so. A change of threads costs a fifth of that.
-_FEW, _FEW_RECORDS = 64, 16
+# So many records are decoded and scored as fast as `scoring.FEW` rows of a matrix.
+_FEW_RECORDS = 16
 # What is a message's own fault, and does not end the stream that it came by.
 _OF_A_MESSAGE = (Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.RESOURCE_EXHAUSTED)
 
@@ -185,7 +185,7 @@ class PredictionService:
             )
         count = rows.count(described, self._admission.max_batch_rows)
         with self._admission.admitted(count):
-            if count > (_FEW if isinstance(described, MatrixOutline) else _FEW_RECORDS):
+            if count > (scoring.FEW if isinstance(described, MatrixOutline) else _FEW_RECORDS):
                 yield
             try:
                 matrix = yield from rows.decode(data, described, bundle.encoder, call)

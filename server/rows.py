@@ -52,7 +52,7 @@ def count(rows: MatrixOutline | RecordsOutline, most: int) -> int:
     """
     if isinstance(rows, RecordsOutline):
         if len(rows.starts) > most:
-            raise _too_many("records", f"more than {most}", most)
+            raise too_many("records", f"more than {most}", most)
         if not rows.starts:
             raise invalid_request(
                 "records", "MISSING_INPUT", "'records' has no record: one is needed at least"
@@ -63,7 +63,7 @@ def count(rows: MatrixOutline | RecordsOutline, most: int) -> int:
         if length < 0:
             raise invalid_request(f"matrix.{name}", "WRONG_SHAPE", f"matrix.{name} {length} is negative")
     if rows.rows > most:
-        raise _too_many("matrix.rows", str(rows.rows), most)
+        raise too_many("matrix.rows", str(rows.rows), most)
     if not rows.rows and not found:
         raise invalid_request("matrix.rows", "MISSING_INPUT", "'matrix' has no row: one is needed at least")
     if _FLOAT_BYTES * rows.rows * rows.columns != found:
@@ -147,7 +147,8 @@ def _decode_records(
     return matrix
 
 
-def _too_many(field: str, found: str, most: int) -> StatusError:
+def too_many(field: str, found: str, most: int) -> StatusError:
+    """Return the error of a request with more rows than it may have."""
     return invalid_request(
         field,
         "TOO_MANY_ROWS",

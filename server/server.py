@@ -14,6 +14,7 @@ from server.call import Method
 from server.config import Config
 from server.grpcio_front import GrpcioFront
 from server.health import LIVENESS, READINESS, STARTUP, Health
+from server.inference_service import InferenceService
 from server.model_service import ModelService
 from server.models import Models
 from server.prediction_service import PredictionService
@@ -48,9 +49,12 @@ class Server:
         admission = Admission(config.max_batch_rows, config.max_rows_in_flight)
         prediction = PredictionService(self._models, admission)
         model = ModelService(self._models, config.max_batch_rows)
-        self._readiness = ["", READINESS, prediction.name, model.name]
+        self._readiness = ["", READINESS, prediction.name, model.name, InferenceService.name]
         self._health = Health([LIVENESS, STARTUP, *self._readiness])
-        reflection = Reflection([prediction.name, model.name, self._health.name, *Reflection.names[1:]])
+        inference = InferenceService(self._models, self._health, admission)
+        reflection = Reflection(
+            [prediction.name, model.name, inference.name, self._health.name, *Reflection.names[1:]]
+        )
         health_methods = _paths(self._health.name, self._health.methods())
         self._health_front = GrpcioFront(
             "health", health_methods, f"{config.host}:{config.health_port}", _limits(config)
@@ -60,6 +64,7 @@ class Server:
             {
                 **_paths(prediction.name, prediction.methods()),
                 **_paths(model.name, model.methods()),
+                **_paths(inference.name, inference.methods()),
                 **health_methods,
                 **{
                     path: method

@@ -1,6 +1,6 @@
 """How a call fails: a code, a message, and details by `google.rpc`. Only here do errors become statuses."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 from google.protobuf.duration_pb2 import Duration
@@ -85,21 +85,32 @@ def invalid_row(row: int, violations: list[Violation]) -> StatusError:
 
 def invalid_rows(faults: Faults) -> StatusError:
     """Return the error of rows. As many violations are told as a client can be trusted to receive."""
+    fields = (
+        (f"rows[{row}].{fault.feature[:_NAME_CHARACTERS]}" if fault.feature else f"rows[{row}]", fault)
+        for row, fault in faults.kept
+    )
+    return _invalid(
+        ((field, fault.reason, fault.message) for field, fault in fields),
+        faults.count,
+        f"row {faults.kept[0][0]}: ",
+    )
+
+
+def invalid_fields(faults: Sequence[tuple[str, str, str]]) -> StatusError:
+    """Return the error of a request with faults in fields of its own: field, reason and message of each."""
+    return _invalid(faults, len(faults))
+
+
+def _invalid(faults: Iterable[tuple[str, str, str]], count: int, place: str = "") -> StatusError:
     request = BadRequest()
-    for row, violation in faults.kept:
-        feature = violation.feature[:_NAME_CHARACTERS]
-        request.field_violations.add(
-            field=f"rows[{row}].{feature}" if feature else f"rows[{row}]",
-            reason=violation.reason,
-            description=violation.message[: 4 * _NAME_CHARACTERS],
-        )
+    for field, reason, message in faults:
+        request.field_violations.add(field=field, reason=reason, description=message[: 4 * _NAME_CHARACTERS])
         if request.ByteSize() > _DETAILS_BYTES and len(request.field_violations) > 1:
             del request.field_violations[-1]
             break
-    message = f"row {faults.kept[0][0]}: {request.field_violations[0].description}"
-    if faults.count > 1:
-        message += f" (and {faults.count - 1} more)"
-    return StatusError(Code.INVALID_ARGUMENT, message, [request])
+    first = place + request.field_violations[0].description
+    more = f" (and {count - 1} more)" if count > 1 else ""
+    return StatusError(Code.INVALID_ARGUMENT, first + more, [request])
 
 
 def exhausted(message: str, retry_after: float) -> StatusError:

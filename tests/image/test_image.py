@@ -62,6 +62,7 @@ def test_our_layers_hold_what_serving_needs_and_nothing_else(image: Any, fraud_b
         for folder, source in (
             *((name, _ROOT / name) for name in ("server", "model_bundle")),
             ("forest", _ROOT / "clients/python/forest"),
+            ("inference", _ROOT / "clients/python/inference"),
         )
         for path in source.rglob("*")
         if path.is_file()

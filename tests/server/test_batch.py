@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from model_bundle import golden
 from model_bundle.encoding import Encoder
-from server import prediction_service, scoring
+from server import scoring
 from server.admission import Admission
 from server.call import Call, Work
 from server.models import Models
@@ -433,7 +433,7 @@ def test_rows_beyond_those_in_flight_are_refused_at_once_and_taken_again_later(
 ) -> None:
     admission = Admission(10, 15)
     service = _service(mixed_bundle.parents[1], admission)
-    monkeypatch.setattr(prediction_service, "_FEW", 9)
+    monkeypatch.setattr(scoring, "FEW", 9)
     ten = PredictBatchRequest(model="mixed", matrix=_matrix([_GOOD_VECTOR] * 10)).SerializeToString()
     work = service.predict_batch(ten, _CALL)
     assert admission.rows == 0
