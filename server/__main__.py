@@ -4,7 +4,6 @@ import logging
 import sys
 
 from server import config
-from server.server import Server
 
 
 def main() -> int:
@@ -13,6 +12,9 @@ def main() -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    # Not before the settings are known to be right: it brings in all that serving needs.
+    from server.server import Server  # noqa: PLC0415
+
     try:
         server = Server(settings)
     except OSError as error:

@@ -1,17 +1,45 @@
-"""Every setting of the server: a flag, and a variable ``FOREST_...`` in the environment. A flag wins."""
+"""Every setting of the server, and where it was given.
+
+A setting is a flag, a variable ``FOREST_...`` in the environment, and a key of the file that ``--config``
+names. A flag wins over a variable, a variable over the file, and the file over the default.
+"""
 
 import argparse
+import json
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+_DEFAULT = "default"
+_FILE_FLAG = "--config"
+_FILE_VARIABLE = "FOREST_CONFIG"
 
-def _setting(default: Any, text: str) -> Any:
-    """Return a field of `Config`, with what ``--help`` says of it."""
-    return field(default=default, metadata={"help": text})
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What the values of a setting are: how one is read from text, and what it may be in a file."""
+
+    name: str
+    read: Callable[[str], Any]
+    in_file: tuple[type, ...]
+
+
+_KINDS: dict[type, _Kind] = {
+    int: _Kind("whole number", int, (int,)),
+    float: _Kind("number", float, (int, float)),
+    str: _Kind("text", str, (str,)),
+    type(Path()): _Kind("path", Path, (str,)),
+}
+
+
+def _setting(default: Any, text: str, kind: _Kind | None = None) -> Any:
+    """Return a field of `Config`: its default, what ``--help`` says of it, and the kind of its values."""
+    return field(default=default, metadata={"help": text, "kind": kind or _KINDS[type(default)]})
 
 
 # The C core counts milliseconds and bytes in 32 bits, and takes a port above 65535 for another one.
@@ -27,6 +55,30 @@ _RANGES = {
     "stop_grace": _TIME,
     "max_message_bytes": (1, 2**31 - 1),
 }
+# The setting with which each topic begins.
+_TOPICS = {
+    "models": "models",
+    "host": "listening",
+    "max_connection_age": "connections",
+    "leave_timeout": "the end",
+    "log_level": "log",
+}
+
+
+class SettingError(ValueError):
+    """Settings that cannot be.
+
+    Parameters
+    ----------
+    message
+        What is wrong with them.
+    names
+        Which they are.
+    """
+
+    def __init__(self, message: str, *names: str):
+        super().__init__(message)
+        self.names = names
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +102,7 @@ class Config:
         "a connection is asked to end after so long (give or take a tenth), so that clients find new pods",
     )
     max_connection_age_grace: float = _setting(10.0, "calls on a connection so asked have so long to finish")
+    max_message_bytes: int = _setting(4 * 1024 * 1024, "largest request that is read")
     leave_timeout: float = _setting(
         0.0,
         "after SIGTERM clients are not told so long at most, until they have gone: those that look servers "
@@ -60,57 +113,152 @@ class Config:
         "then, told that this server is NOT_SERVING, they are served so long at most, until they have gone",
     )
     stop_grace: float = _setting(10.0, "then calls in hand have so long to finish")
-    max_message_bytes: int = _setting(4 * 1024 * 1024, "largest request that is read")
     log_level: str = _setting("info", "debug, info, warning or error")
 
     def __post_init__(self) -> None:
         for name, (least, most) in _RANGES.items():
             if not least <= getattr(self, name) <= most:
-                raise ValueError(f"{name} {getattr(self, name):g} is not from {least:g} to {most:g}")
+                raise SettingError(f"{name} {getattr(self, name):g} is not from {least:g} to {most:g}", name)
         if not re.fullmatch(r"(sha256:[0-9a-f]{64})?", self.bundle_digest):
-            raise ValueError(f"bundle_digest {self.bundle_digest!r} is not sha256: and 64 hexadecimal digits")
+            raise SettingError(
+                f"bundle_digest {self.bundle_digest!r} is not sha256: and 64 hexadecimal digits",
+                "bundle_digest",
+            )
         if self.bundle_digest and self.watch:
-            raise ValueError(
+            raise SettingError(
                 f"watch {self.watch:g} and bundle_digest exclude each other: where one bundle is "
-                "pinned, nothing may take its place"
+                "pinned, nothing may take its place",
+                *("watch", "bundle_digest"),
             )
         age_out = self.max_connection_age * 1.1
         if self.drain_timeout < age_out:
-            raise ValueError(
+            raise SettingError(
                 f"drain_timeout {self.drain_timeout:g} is below 1.1 times max_connection_age "
-                f"{self.max_connection_age:g}: clients that do not check health would lose calls"
+                f"{self.max_connection_age:g}: clients that do not check health would lose calls",
+                *("drain_timeout", "max_connection_age"),
             )
         if self.port == self.health_port and self.port:
-            raise ValueError(f"port and health_port are both {self.port}: they must differ")
+            raise SettingError(
+                f"port and health_port are both {self.port}: they must differ", "port", "health_port"
+            )
         if self.log_level not in ("debug", "info", "warning", "error"):
-            raise ValueError(f"log_level {self.log_level!r} is not debug, info, warning or error")
+            raise SettingError(
+                f"log_level {self.log_level!r} is not debug, info, warning or error", "log_level"
+            )
 
 
 def read(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> Config:
-    """Return the settings from command line and environment; exit with a message if they are wrong."""
-    parser = argparse.ArgumentParser(
-        prog="forest-serve",
-        description="Serve the bundles of a folder over gRPC. Each flag is also a variable: --health-port is "
-        "FOREST_HEALTH_PORT.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    for setting in fields(Config):
-        variable = _variable(setting.name)
-        parser.add_argument(
-            "--" + setting.name.replace("_", "-"),
-            type=type(setting.default),
-            # A default that is text goes through `type` as well, and its errors name the flag.
-            default=environment.get(variable, setting.default),
-            metavar=setting.name.upper(),
-            help=setting.metadata["help"],
-        )
-    known = {_variable(setting.name) for setting in fields(Config)}
+    """Return the settings from command line, environment and file.
+
+    Exits with a message that names the settings and where they were given if they are wrong, and with the
+    settings printed if ``--print-config`` asks for that.
+    """
+    parser = _parser()
+    flags = vars(parser.parse_args(arguments))
+    wants_print = flags.pop("print_config")
+    known = {_variable(setting.name) for setting in fields(Config)} | {_FILE_VARIABLE}
     if unknown := sorted(name for name in environment if name.startswith("FOREST_") and name not in known):
         parser.error(f"unknown in the environment: {', '.join(unknown)}")
+    flag_file = flags.pop("config")
+    file = environment.get(_FILE_VARIABLE, "") if flag_file is None else flag_file
     try:
-        return Config(**vars(parser.parse_args(arguments)))
+        table = _table(file, _FILE_VARIABLE if flag_file is None else _FILE_FLAG) if file else {}
+        values, origins = {}, {}
+        for setting in fields(Config):
+            found = _find(setting, flags, environment, file, table)
+            if found:
+                origins[setting.name], values[setting.name] = found
+        config = Config(**values)
+    except SettingError as error:
+        given = "; ".join(f"{name}: {origins.get(name, _DEFAULT)}" for name in error.names)
+        parser.error(f"{error} ({given})" if given else str(error))
+    if wants_print:
+        sys.stdout.write(_printed(config, origins))
+        sys.exit(0)
+    return config
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="forest-serve",
+        description="Serve the bundles of a folder over gRPC. Each setting is a flag, a variable in the "
+        "environment, --health-port being FOREST_HEALTH_PORT, and a key of a file, health_port. The first of "
+        "these that gives a setting wins.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(_FILE_FLAG, metavar="FILE", help=f"TOML file of settings; also {_FILE_VARIABLE}")
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print every setting and where it was given, as a file of settings, and exit",
+    )
+    group: Any = parser
+    for setting in fields(Config):
+        if setting.name in _TOPICS:
+            group = parser.add_argument_group(_TOPICS[setting.name])
+        group.add_argument(
+            _flag(setting.name),
+            metavar=setting.name.upper(),
+            help=f"{setting.metadata['help']} (default: {setting.default})".replace("%", "%%"),
+        )
+    return parser
+
+
+def _table(file: str, origin: str) -> dict[str, Any]:
+    """Return what a file of settings holds."""
+    try:
+        table = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError(f"{origin}: cannot read {file}: {error.strerror}") from error
     except ValueError as error:
-        parser.error(str(error))
+        raise SettingError(f"{origin}: {file} is no TOML: {error}") from error
+    if unknown := sorted(table.keys() - {setting.name for setting in fields(Config)}):
+        raise SettingError(f"unknown in {file}: {', '.join(unknown)}")
+    return table
+
+
+def _find(
+    setting: Field[Any],
+    flags: Mapping[str, str | None],
+    environment: Mapping[str, str],
+    file: str,
+    table: Any,
+) -> tuple[str, Any] | None:
+    """Return where a setting was given, and its value; None if it was not."""
+    name, kind = setting.name, setting.metadata["kind"]
+    origin = file
+    given: Any = flags[name]
+    if given is not None:
+        origin = _flag(name)
+    elif _variable(name) in environment:
+        origin, given = _variable(name), environment[_variable(name)]
+    elif name in table:
+        given = table[name]
+        if type(given) not in kind.in_file:
+            raise SettingError(f"{file}: {name}: {given!r} is no {kind.name}")
+    else:
+        return None
+    try:
+        return origin, kind.read(str(given))
+    except ValueError:
+        where = f"{file}: {name}" if origin == file else origin
+        raise SettingError(f"{where}: {given!r} is no {kind.name}") from None
+
+
+def _printed(config: Config, origins: Mapping[str, str]) -> str:
+    """Return the settings as a file of them. Each tells where it was given."""
+    lines: list[str] = []
+    for setting in fields(Config):
+        if setting.name in _TOPICS:
+            lines.append(("\n" if lines else "") + f"# {_TOPICS[setting.name]}")
+        value = getattr(config, setting.name)
+        text = json.dumps(value if type(value) in (int, float, bool) else str(value), ensure_ascii=False)
+        lines.append(f"{setting.name} = {text}  # {origins.get(setting.name, _DEFAULT)}")
+    return "\n".join(lines) + "\n"
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _variable(name: str) -> str:
