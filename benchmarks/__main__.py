@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import names, start, unary
+from benchmarks import names, start, unary, workers
 
-_MEASUREMENTS = {"unary": unary.run, "start": start.run, "names": names.run}
+_MEASUREMENTS = {"unary": unary.run, "start": start.run, "names": names.run, "workers": workers.run}
 
 
 def main() -> int:

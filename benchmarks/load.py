@@ -27,7 +27,17 @@ class WrongAnswerError(RuntimeError):
     """Some call of a run was not answered as it should be."""
 
 
-def run(target: str, path: str, request: bytes, response: bytes, calls: int) -> Run:
+def run(
+    target: str,
+    path: str,
+    request: bytes,
+    response: bytes,
+    calls: int,
+    *,
+    connections: int = CONNECTIONS,
+    streams: int = STREAMS,
+    core: int | str = cores.LOAD,
+) -> Run:
     """Call a server so many times with one request, over 4 connections with 8 calls at once on each.
 
     h2load counts a call that failed by its gRPC status as done. A failed call carries no message, though, so
@@ -40,10 +50,10 @@ def run(target: str, path: str, request: bytes, response: bytes, calls: int) -> 
     with tempfile.TemporaryDirectory() as folder:
         body = Path(folder) / "body"
         body.write_bytes(struct.pack(">BI", 0, len(request)) + request)
-        command = [program, "-n", str(calls), "-c", str(CONNECTIONS), "-m", str(STREAMS), "-t", "1"]
+        command = [program, "-n", str(calls), "-c", str(connections), "-m", str(streams), "-t", "1"]
         command += ["-d", str(body), "-H", "content-type: application/grpc", "-H", "te: trailers"]
         output = subprocess.run(
-            cores.pinned(cores.LOAD, [*command, f"http://{target}{path}"]),
+            cores.pinned(core, [*command, f"http://{target}{path}"]),
             check=True,
             capture_output=True,
             text=True,

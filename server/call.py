@@ -18,14 +18,18 @@ class Call:
         What the caller sent along.
     peer : callable
         Answers the caller's address. Called only by who needs it: asking costs.
+    names : callable
+        Answers the names in the caller's certificate: its subject alternative names, or where it has none its
+        common name. None if the caller showed no certificate.
     """
 
-    __slots__ = ("deadline", "metadata", "peer")
+    __slots__ = ("deadline", "metadata", "names", "peer")
 
     def __init__(self, deadline: float, metadata: Metadata, peer: Callable[[], str]):
         self.deadline = deadline
         self.metadata = metadata
         self.peer = peer
+        self.names: Callable[[], Sequence[str]] = tuple
 
     def expired(self) -> bool:
         """Return whether the caller has stopped waiting."""

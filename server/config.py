@@ -4,6 +4,9 @@ A setting is a flag, a variable ``FOREST_...`` in the environment, and a key of 
 names. A flag wins over a variable, a variable over the file, and the file over the default.
 """
 
+# Each setting is a field that is made once.
+# ruff: noqa: RUF009
+
 import argparse
 import json
 import os
@@ -22,19 +25,25 @@ _FILE_VARIABLE = "FOREST_CONFIG"
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What the values of a setting are: how one is read from text, and what it may be in a file."""
+    """What a setting's values are: what others are said to be, how one is read, and its types in a file."""
 
-    name: str
+    other: str
     read: Callable[[str], Any]
     in_file: tuple[type, ...]
 
 
+_SWITCH = {"on": True, "true": True, "off": False, "false": False}
 _KINDS: dict[type, _Kind] = {
-    int: _Kind("whole number", int, (int,)),
-    float: _Kind("number", float, (int, float)),
-    str: _Kind("text", str, (str,)),
-    type(Path()): _Kind("path", Path, (str,)),
+    int: _Kind("no whole number", int, (int,)),
+    float: _Kind("no number", float, (int, float)),
+    str: _Kind("no text", str, (str,)),
+    type(Path()): _Kind("no path", Path, (str,)),
+    bool: _Kind("neither on nor off", lambda text: _SWITCH[text.lower()], (bool, str)),
 }
+_WORKERS = _Kind(
+    "neither auto nor a whole number", lambda text: text if text == "auto" else int(text), (int, str)
+)
+_FILE = _Kind("no path", lambda text: Path(text) if text else None, (str,))
 
 
 def _setting(default: Any, text: str, kind: _Kind | None = None) -> Any:
@@ -50,6 +59,12 @@ _RANGES = {
     "health_port": (0, 65535),
     "max_connection_age": _TIME,
     "max_connection_age_grace": _TIME,
+    "max_connection_idle": (0, 1_000_000),
+    "keepalive_time": (0, 1_000_000),
+    "keepalive_timeout": _TIME,
+    "min_ping_interval": (0, 1_000_000),
+    "max_ping_strikes": (0, 1_000_000),
+    "max_concurrent_streams": (1, 2**31 - 1),
     "leave_timeout": (0, 1_000_000),
     "drain_timeout": _TIME,
     "stop_grace": _TIME,
@@ -59,6 +74,8 @@ _RANGES = {
 _TOPICS = {
     "models": "models",
     "host": "listening",
+    "tls_certificate": "TLS",
+    "access_policy": "who may call",
     "max_connection_age": "connections",
     "leave_timeout": "the end",
     "log_level": "log",
@@ -85,9 +102,7 @@ class SettingError(ValueError):
 class Config:
     """The server's settings. Times are seconds, sizes are bytes."""
 
-    models: Path = _setting(  # noqa: RUF009 - a field, made once
-        Path("models"), "folder of bundles, <models>/<model>/<version>"
-    )
+    models: Path = _setting(Path("models"), "folder of bundles, <models>/<model>/<version>")
     bundle_digest: str = _setting(
         "", "digest of the one bundle to be served, sha256:...; with any other there the server is not ready"
     )
@@ -97,11 +112,49 @@ class Config:
     host: str = _setting("localhost", "address to listen on; 0.0.0.0 for every IPv4 one, [::] for every one")
     port: int = _setting(50051, "port of the API")
     health_port: int = _setting(50052, "port of grpc.health.v1 alone, plaintext always, for probes")
+    workers: int | str = _setting(
+        1,
+        "processes that share the ports; auto: one for each whole processor of the container's limit",
+        _WORKERS,
+    )
+    reflection: str = _setting(
+        "on",
+        "server reflection on the API's port: on, off, or authorised: for callers of the policy alone",
+    )
+    tls_certificate: Path | None = _setting(
+        None, "PEM file of the server's certificate and those up to its root; empty: no TLS", _FILE
+    )
+    tls_key: Path | None = _setting(None, "PEM file of the certificate's key, not encrypted", _FILE)
+    tls_client_ca: Path | None = _setting(
+        None, "PEM file of who must have signed a client's certificate; empty: clients need none", _FILE
+    )
+    access_policy: Path | None = _setting(
+        None, "TOML file of callers and the models that each may call; empty: everybody may call all", _FILE
+    )
+    plaintext_tokens: bool = _setting(
+        False, "on: the policy may have tokens without TLS, where everybody on the way can read them"
+    )
     max_connection_age: float = _setting(
         30.0,
         "a connection is asked to end after so long (give or take a tenth), so that clients find new pods",
     )
     max_connection_age_grace: float = _setting(10.0, "calls on a connection so asked have so long to finish")
+    max_connection_idle: float = _setting(
+        0.0, "a connection without a call for so long is asked to end; 0: however long"
+    )
+    keepalive_time: float = _setting(
+        0.0, "a client that has sent nothing for so long is asked whether it is there; 0: never"
+    )
+    keepalive_timeout: float = _setting(20.0, "it has so long to answer, or its connection ends")
+    min_ping_interval: float = _setting(
+        10.0, "a client that sends nothing else may ask so often whether the server is there"
+    )
+    max_ping_strikes: int = _setting(
+        2, "after so many pings that came too soon its connection ends; 0: never"
+    )
+    max_concurrent_streams: int = _setting(
+        1000, "calls at once on one connection; a client keeps back those beyond"
+    )
     max_message_bytes: int = _setting(4 * 1024 * 1024, "largest request that is read")
     leave_timeout: float = _setting(
         0.0,
@@ -116,6 +169,8 @@ class Config:
     log_level: str = _setting("info", "debug, info, warning or error")
 
     def __post_init__(self) -> None:
+        if self.workers != "auto" and not 1 <= int(self.workers) <= 256:
+            raise SettingError(f"workers {self.workers} is not auto, nor from 1 to 256", "workers")
         for name, (least, most) in _RANGES.items():
             if not least <= getattr(self, name) <= most:
                 raise SettingError(f"{name} {getattr(self, name):g} is not from {least:g} to {most:g}", name)
@@ -140,6 +195,23 @@ class Config:
         if self.port == self.health_port and self.port:
             raise SettingError(
                 f"port and health_port are both {self.port}: they must differ", "port", "health_port"
+            )
+        if self.reflection not in ("on", "off", "authorised"):
+            raise SettingError(f"reflection {self.reflection!r} is not on, off or authorised", "reflection")
+        for name, needed in (
+            ("tls_certificate", "tls_key"),
+            ("tls_key", "tls_certificate"),
+            ("tls_client_ca", "tls_certificate"),
+            ("plaintext_tokens", "access_policy"),
+        ):
+            if getattr(self, name) and not getattr(self, needed):
+                raise SettingError(
+                    f"{name} does nothing without {needed}: set both, or neither", name, needed
+                )
+        if self.reflection == "authorised" and not self.access_policy:
+            raise SettingError(
+                "reflection authorised needs an access_policy, which says who that is",
+                *("reflection", "access_policy"),
             )
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise SettingError(
@@ -199,7 +271,7 @@ def _parser() -> argparse.ArgumentParser:
         group.add_argument(
             _flag(setting.name),
             metavar=setting.name.upper(),
-            help=f"{setting.metadata['help']} (default: {setting.default})".replace("%", "%%"),
+            help=f"{setting.metadata['help']} (default: {_text(setting.default)})".replace("%", "%%"),
         )
     return parser
 
@@ -235,14 +307,14 @@ def _find(
     elif name in table:
         given = table[name]
         if type(given) not in kind.in_file:
-            raise SettingError(f"{file}: {name}: {given!r} is no {kind.name}")
+            raise SettingError(f"{file}: {name}: {given!r} is {kind.other}")
     else:
         return None
     try:
         return origin, kind.read(str(given))
-    except ValueError:
+    except (ValueError, KeyError):
         where = f"{file}: {name}" if origin == file else origin
-        raise SettingError(f"{where}: {given!r} is no {kind.name}") from None
+        raise SettingError(f"{where}: {given!r} is {kind.other}") from None
 
 
 def _printed(config: Config, origins: Mapping[str, str]) -> str:
@@ -252,9 +324,16 @@ def _printed(config: Config, origins: Mapping[str, str]) -> str:
         if setting.name in _TOPICS:
             lines.append(("\n" if lines else "") + f"# {_TOPICS[setting.name]}")
         value = getattr(config, setting.name)
-        text = json.dumps(value if type(value) in (int, float, bool) else str(value), ensure_ascii=False)
+        text = json.dumps(value if type(value) in (int, float, bool) else _text(value), ensure_ascii=False)
         lines.append(f"{setting.name} = {text}  # {origins.get(setting.name, _DEFAULT)}")
     return "\n".join(lines) + "\n"
+
+
+def _text(value: Any) -> str:
+    """Return a value as a flag or a variable would give it."""
+    if type(value) is bool:
+        return "on" if value else "off"
+    return "" if value is None else str(value)
 
 
 def _flag(name: str) -> str:

@@ -7,7 +7,8 @@ from google.protobuf.message import DecodeError
 
 from model_bundle import manifest as bundle_manifest
 from server.call import Call, Method, Unary
-from server.models import Model, Models
+from server.catalog import Catalog
+from server.models import Model
 from server.prediction_service import undecodable
 from server.status import invalid_request
 
@@ -36,7 +37,7 @@ class ModelService:
 
     name = "forest.v1.ModelService"
 
-    def __init__(self, models: Models):
+    def __init__(self, models: Catalog):
         self._models = models
 
     def methods(self) -> Mapping[str, Method]:

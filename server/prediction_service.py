@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from model_bundle.decision import Decision, Estimate
 from model_bundle.encoding import Encoder, InvalidRow, OutOfTrainingRange, Value
 from server.call import Call, Method, Unary
-from server.models import Models
+from server.catalog import Catalog
 from server.status import Code, StatusError, invalid_request, invalid_row
 
 
@@ -32,7 +32,7 @@ class PredictionService:
 
     name = "forest.v1.PredictionService"
 
-    def __init__(self, models: Models):
+    def __init__(self, models: Catalog):
         self._models = models
 
     def methods(self) -> Mapping[str, Method]:

@@ -47,8 +47,21 @@ def test_every_setting_is_a_flag_a_variable_and_a_key_of_its_type(tmp_path: Path
         "host": "0.0.0.0",
         "port": 1,
         "health_port": 2,
+        "workers": 3,
+        "reflection": "authorised",
+        "tls_certificate": Path("a"),
+        "tls_key": Path("b"),
+        "tls_client_ca": Path("c"),
+        "access_policy": Path("d"),
+        "plaintext_tokens": True,
         "max_connection_age": 1.5,
         "max_connection_age_grace": 2.5,
+        "max_connection_idle": 6.5,
+        "keepalive_time": 7.5,
+        "keepalive_timeout": 8.5,
+        "min_ping_interval": 9.5,
+        "max_ping_strikes": 10,
+        "max_concurrent_streams": 11,
         "max_message_bytes": 5,
         "leave_timeout": 0.5,
         "drain_timeout": 3.5,
@@ -95,6 +108,8 @@ def test_what_the_file_means_is_not_guessed(tmp_path: Path, capsys: pytest.Captu
         ("port = true\n", "{file}: port: True is no whole number"),
         ("port = 1.5\n", "{file}: port: 1.5 is no whole number"),
         ("watch = [1]\n", "{file}: watch: [1] is no number"),
+        ('plaintext_tokens = "maybe"\n', "{file}: plaintext_tokens: 'maybe' is neither on nor off"),
+        ("plaintext_tokens = 1\n", "{file}: plaintext_tokens: 1 is neither on nor off"),
         ("models = 1\n", "{file}: models: 1 is no path"),
         ("host = 1979-05-27\n", "{file}: host: datetime.date(1979, 5, 27) is no text"),
         ("drain_timeout = nan\n", "drain_timeout nan is not from 0.001 to 1e+06 (drain_timeout: {file})"),
@@ -213,6 +228,13 @@ def test_a_value_of_the_wrong_type_is_named_by_where_it_was_given(
         (["--bundle-digest", "sha256:" + "A" * 64], "bundle_digest 'sha256:AAA"),
         (["--bundle-digest", "sha256:" + "a" * 63], "bundle_digest 'sha256:aaa"),
         (["--log-level", "loud"], "log_level 'loud'"),
+        (["--reflection", "maybe"], "reflection 'maybe'"),
+        (["--max-connection-idle=-1"], "max_connection_idle -1"),
+        (["--keepalive-time", "nan"], "keepalive_time nan"),
+        (["--keepalive-timeout", "0"], "keepalive_timeout 0"),
+        (["--min-ping-interval=-1"], "min_ping_interval -1"),
+        (["--max-ping-strikes=-1"], "max_ping_strikes -1"),
+        (["--max-concurrent-streams", "0"], "max_concurrent_streams 0"),
     ],
     ids=" ".join,
 )
@@ -220,6 +242,30 @@ def test_a_value_out_of_range_is_named(
     capsys: pytest.CaptureFixture[str], arguments: list[str], name: str
 ) -> None:
     assert _complaint(capsys, arguments).startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--tls-certificate", "a"], "tls_certificate does nothing without tls_key"),
+        (["--tls-key", "a"], "tls_key does nothing without tls_certificate"),
+        (["--tls-client-ca", "a"], "tls_client_ca does nothing without tls_certificate"),
+        (["--plaintext-tokens", "on"], "plaintext_tokens does nothing without access_policy"),
+        (["--reflection", "authorised"], "reflection authorised needs an access_policy"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_half_of_what_belongs_together_is_named(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    found = _complaint(capsys, arguments)
+    assert found.startswith(complaint)
+    assert f": {arguments[0]}" in found
+
+
+def test_an_empty_variable_is_no_file() -> None:
+    settings = config.read([], {"FOREST_TLS_CERTIFICATE": "", "FOREST_ACCESS_POLICY": ""})
+    assert settings == Config()
 
 
 def test_settings_that_contradict_each_other_are_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,4 +290,5 @@ def test_help_tells_of_every_flag_with_its_default(capsys: pytest.CaptureFixture
     text = " ".join(capsys.readouterr().out.split())
     for setting in fields(Config):
         assert f"--{setting.name.replace('_', '-')} {setting.name.upper()}" in text
-        assert f"(default: {setting.default})" in text
+        default = {None: "", False: "off"}.get(setting.default, setting.default)
+        assert f"(default: {default})" in text
