@@ -52,7 +52,8 @@ class Followed(Generic[_Value]):
             return
         try:
             value = self._read()
-        except (OSError, ValueError) as error:
+        except Exception as error:
+            # Whatever is wrong with them, who serves by the old ones goes on.
             _log.error("refused: the new %s: %s. The old one stands", self._name, error)
         else:
             if self._look() != seen:

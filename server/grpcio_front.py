@@ -124,7 +124,8 @@ class GrpcioFront:
         except RuntimeError:
             port = 0
         if not port:
-            raise OSError(f"cannot listen on {self._address}: is something else listening there?")
+            also = ", or does gRPC not take the certificate" if self._credentials else ""
+            raise OSError(f"cannot listen on {self._address}: is something else listening there{also}?")
         return port
 
     def _request(self) -> None:

@@ -8,10 +8,12 @@ from typing import Any, NoReturn
 
 _log = logging.getLogger(__name__)
 
-# How a certificate's key begins in DER (RFC 8410, section 4). gRPC's two ends agree on no signature by it.
-_UNUSABLE = {
-    "Ed25519": bytes.fromhex("302a300506032b6570032100"),
-    "Ed448": bytes.fromhex("3043300506032b6571033a00"),
+# The keys by which gRPC's two ends agree on a signature, as a certificate names their kind in DER (RFC 3279
+# and RFC 5480, AlgorithmIdentifier). With P-521 and Ed25519 no connection comes about.
+_USABLE = {
+    "RSA": bytes.fromhex("300d06092a864886f70d0101010500"),
+    "ECDSA with P-256": bytes.fromhex("301306072a8648ce3d020106082a8648ce3d030107"),
+    "ECDSA with P-384": bytes.fromhex("301006072a8648ce3d020106052b81040022"),
 }
 
 
@@ -86,12 +88,11 @@ def _prove(context: ssl.SSLContext, certificate: Path) -> tuple[str, str]:
         reason = getattr(error, "verify_message", "") or error.reason or error
         raise ValueError(f"tls_certificate {certificate} cannot be used: {reason}") from None
     encoded = near.getpeercert(binary_form=True) or b""
-    for kind, beginning in _UNUSABLE.items():
-        if beginning in encoded:
-            raise ValueError(
-                f"tls_certificate {certificate} has a key of the kind {kind}, which gRPC does not take: make "
-                "one by ECDSA or RSA"
-            )
+    if not any(kind in encoded for kind in _USABLE.values()):
+        raise ValueError(
+            f"tls_certificate {certificate} has a key of a kind that gRPC does not take: make one of "
+            f"{', '.join(_USABLE)}"
+        )
     decoded: Any = near.getpeercert() or {}
     names = [value for _, value in decoded.get("subjectAltName", ())]
     return ", ".join(names) or "no name", str(decoded.get("notAfter"))

@@ -10,6 +10,8 @@ import pytest
 
 _KEYS = {
     "ECDSA": ("ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+    "P-384": ("ec", "-pkeyopt", "ec_paramgen_curve:P-384"),
+    "P-521": ("ec", "-pkeyopt", "ec_paramgen_curve:P-521"),
     "RSA": ("rsa:2048",),
     "Ed25519": ("ed25519",),
 }

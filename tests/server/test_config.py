@@ -292,3 +292,13 @@ def test_help_tells_of_every_flag_with_its_default(capsys: pytest.CaptureFixture
         assert f"--{setting.name.replace('_', '-')} {setting.name.upper()}" in text
         default = {None: "", False: "off"}.get(setting.default, setting.default)
         assert f"(default: {default})" in text
+
+
+def test_the_documentation_has_every_setting_under_its_topic() -> None:
+    documentation = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
+    rows = [line for line in documentation.splitlines() if line.startswith("| ")]
+    topic = ""
+    for setting in fields(Config):
+        topic = config._TOPICS.get(setting.name, topic)
+        flag = f"`--{setting.name.replace('_', '-')}`"
+        assert [row for row in rows if flag in row and row.startswith((f"| {topic} ", f"| [{topic}]"))], flag

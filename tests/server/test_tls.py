@@ -11,7 +11,7 @@ import pytest
 from server import tls
 
 
-@pytest.mark.parametrize("key", ["ECDSA", "RSA"])
+@pytest.mark.parametrize("key", ["ECDSA", "P-384", "RSA"])
 def test_a_pair_is_read_and_its_names_and_end_are_told(
     authority: Callable[[str], Any], caplog: pytest.LogCaptureFixture, key: str
 ) -> None:
@@ -65,7 +65,8 @@ def _encrypt(root: Any) -> tuple[Path, Path, Path | None]:
         (_without_a_key, "tls_key: cannot read "),
         (_encrypt, "is encrypted: give one that is not"),
         (lambda root: (*root.sign("server", expired=True), None), "cannot be used: certificate has expired"),
-        (lambda root: (*root.sign("server", key="Ed25519"), None), "has a key of the kind Ed25519"),
+        (lambda root: (*root.sign("server", key="Ed25519"), None), "has a key of a kind that gRPC does not"),
+        (lambda root: (*root.sign("server", key="P-521"), None), "has a key of a kind that gRPC does not"),
         (lambda root: (*root.sign("server"), root.sign("other").key), "holds no PEM certificate"),
     ],
 )
