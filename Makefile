@@ -5,7 +5,8 @@ BIN := .venv/bin
 PROTO_BIN := .venv-proto/bin
 # Where `stubs` writes: tests/proto writes a second time elsewhere, and compares.
 STUBS := clients/python
-PROTOS := $(sort $(shell find proto -name "*.proto"))
+# Python has the classes of google.rpc from googleapis-common-protos.
+PROTOS := $(sort $(shell find proto -name "*.proto" -not -path "proto/google/*"))
 
 # Any version of a model will do; if there is none, this one is made.
 MODELS := fraud credit churn demand
@@ -18,13 +19,14 @@ digest = $(shell { cat $(1); echo $(CURDIR) $(PYTHON); } | git hash-object --std
 INSTALLED := .venv/installed-$(call digest,tests/requirements.txt)
 EDITABLE := .venv/editable-$(call digest,tests/requirements.txt pyproject.toml clients/python/pyproject.toml)
 PROTO_INSTALLED := .venv-proto/installed-$(call digest,proto/requirements.txt)
+MLFLOW_INSTALLED := .venv-mlflow/installed-$(call digest,tests/model_export/registry/server.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test golden lint proto stubs proto-lint breaking lock bench image clean
+.PHONY: help setup serve test golden lint proto stubs proto-lint breaking lock bench image mlflow clean
 .PHONY: cluster cluster-down cluster-test cluster-soak
 
 help: ## list these commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(EDITABLE) ## install everything, by its lock, into .venv
 
@@ -62,21 +64,36 @@ breaking: $(PROTO_INSTALLED) ## check that proto/ breaks no client of origin/mai
 
 lock: .venv-lock/installed ## pin what the requirements allow; `make lock UPGRADE=--upgrade` takes the newest
 	$(COMPILE) proto/requirements.in -o proto/requirements.txt
-	$(COMPILE) pyproject.toml clients/python/pyproject.toml --extra export --extra dev -o tests/requirements.txt
+	$(COMPILE) pyproject.toml clients/python/pyproject.toml --extra export --extra registry --extra dev \
+		-o tests/requirements.txt
 	$(COMPILE) pyproject.toml -c tests/requirements.txt -o server/requirements.txt
 	$(COMPILE) pyproject.toml --extra export -c tests/requirements.txt -o model_export/requirements.txt
+	$(COMPILE) pyproject.toml --extra export --extra registry -c tests/requirements.txt \
+		-o model_export/registry/requirements.txt
+	$(COMPILE) tests/model_export/registry/server.in -o tests/model_export/registry/server.txt
 	$(COMPILE) clients/python/pyproject.toml -c tests/requirements.txt -o clients/python/requirements.txt
+	@# A pickle is read by the scikit-learn that wrote it.
+	for peer in benchmarks/peers/*/; do grep -o '^scikit-learn==[^ ]*' tests/requirements.txt | \
+		$(COMPILE) $${peer}requirements.in - -o $${peer}requirements.txt || exit; done
+	$(COMPILE) tests/integration/triton/requirements.in -o tests/integration/triton/requirements.txt
 
 # No addresses in a lock: whoever installs has an index of their own.
 COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate $(UPGRADE)
 
-bench: setup ## measure the server, next to its peers
-	$(BIN)/python -m benchmarks
+bench: setup $(BUNDLES) ## measure the server next to its peers; `make bench NAMES="peers tail"` measures a part
+	$(BIN)/python -m benchmarks $(NAMES)
+
+.PHONY: export-image
+export-image: ## build the image that makes bundles in a cluster (docs/training.md)
+	@TARGET=export BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
+		PIP_CONF='$(PIP_CONF)' CA='$(CA)' server/image/build.sh
 
 image: ## build the image of one bundle: `make image MODEL=fraud VERSION=1.0.0`
 	@MODEL='$(MODEL)' VERSION='$(VERSION)' BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
 		PIP_CONF='$(PIP_CONF)' CA='$(CA)' server/image/build.sh
+
+mlflow: $(MLFLOW_INSTALLED) ## install MLflow's own server, its pages included, into .venv-mlflow
 
 # A Kubernetes of one node, Argo CD, a registry and a Git repository on this machine, by root (docs/cluster.md).
 NODE := $(BIN)/python -m tests.cluster.node
@@ -92,12 +109,12 @@ cluster-test: setup ## make it, prove on it what commits promise, and remove it
 	@$(NODE) build
 	@$(NODE) up && trap '$(NODE) down' EXIT && . $(CLUSTER) && $(BIN)/python -m pytest -q -m cluster tests/cluster
 
-cluster-soak: setup ## the same, a hundred times over, with every kind of bad release (about an hour and a half)
+cluster-soak: setup ## the same, a hundred times over, with every kind of bad release (about three quarters of an hour)
 	@$(NODE) build
 	@$(NODE) up && trap '$(NODE) down' EXIT && . $(CLUSTER) && $(BIN)/python -m pytest -q -m cluster tests/cluster --soak
 
 clean: ## remove what the commands above have made, but no model
-	rm -rf .venv .venv-proto .venv-lock .pytest_cache .ruff_cache .mypy_cache .hypothesis build
+	rm -rf .venv .venv-proto .venv-mlflow .venv-lock .pytest_cache .ruff_cache .mypy_cache .hypothesis build
 
 models/%/1.0.0/manifest.json: | $(EDITABLE)
 	$(BIN)/forest-export $*
@@ -120,6 +137,13 @@ $(PROTO_INSTALLED):
 	$(PYTHON) -m venv .venv-proto
 	.venv-proto/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 		-r proto/requirements.txt
+	@touch $@
+
+$(MLFLOW_INSTALLED):
+	rm -rf .venv-mlflow
+	$(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r tests/model_export/registry/server.txt
 	@touch $@
 
 .venv-lock/installed:

@@ -5,24 +5,20 @@ moment of the machine hits all alike. A server's figure is the median of its rou
 """
 
 import json
-import socket
 import statistics
-import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import grpc
 from forest.v1.prediction_service_pb2 import PredictResponse
 
-from benchmarks import cores, load, rows
+from benchmarks import bars, load, rows, serving
 from benchmarks.candidates import PATH
 from model_bundle.golden import GoldenRow
 
-_SECONDS = 2.0
 _TOLERANCE = 1e-6
-_WARM_UP_CALLS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,69 +54,32 @@ SUBJECTS = (
 ECHO = SUBJECTS[0]
 
 
-class _Running:
-    """A subject's process, with its request and the response that it must give."""
-
-    def __init__(self, subject: Subject, models: Path, request: bytes):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
-        self.subject = subject
-        self.target = f"localhost:{port}"
-        self._request = request
-        command = [sys.executable, *subject.command, "--models", str(models), "--port", str(port)]
-        self._process = subprocess.Popen(cores.pinned(cores.SERVER, command), stderr=subprocess.DEVNULL)
-        self._channel = grpc.insecure_channel(self.target)
-        self._response = self._ask()
-        self._calls = int(self._measure(_WARM_UP_CALLS).rate * _SECONDS)
-
-    def measure(self) -> load.Run:
-        run = self._measure(self._calls)
-        if self._ask() != self._response:
-            raise load.WrongAnswerError(f"{self.subject.name}: the answer has changed")
-        return run
-
-    def stop(self) -> None:
-        self._channel.close()
-        self._process.kill()
-        self._process.wait()
-
-    def _measure(self, calls: int) -> load.Run:
-        return load.run(self.target, PATH, self._request, self._response, calls)
-
-    def _ask(self) -> bytes:
-        call: Any = self._channel.unary_unary(PATH)
-        answer: bytes = call(self._request, wait_for_ready=True, timeout=30)
-        return answer
-
-
 def measure(models: Path, rounds: int) -> dict[str, list[load.Run]]:
     """Measure every subject so many times; return its runs by its name."""
     folders = {name: max((models / name).glob("[!.]*")) for name in {each.model for each in SUBJECTS}}
-    running: list[_Running] = []
+    running: list[serving.Subject] = []
     runs: dict[str, list[load.Run]] = {subject.name: [] for subject in SUBJECTS}
-    try:
+    with ExitStack() as stack:
         for subject in SUBJECTS:
             folder = folders[subject.model]
-            running.append(
-                _Running(subject, models, rows.request(folder, subject.by_name).SerializeToString())
-            )
+            request = rows.request(folder, subject.by_name).SerializeToString()
+            command = serving.python(*subject.command, "--models", str(models), "--port", "{port}")
+            process = stack.enter_context(serving.Process(command))
+            answer = process.ready(partial(serving.ask_grpc, process.target, PATH, request))
             if "echo" not in subject.name:
-                _check(running[-1], rows.usual(folder)[1])
+                _check(subject.name, answer, rows.usual(folder)[1])
+            running.append(serving.grpc_subject(subject.name, process.target, PATH, [request]))
         for number in range(rounds):
             for each in running:
-                runs[each.subject.name].append(each.measure())
+                runs[each.name].append(each.measure())
             print(f"round {number + 1} of {rounds} done", file=sys.stderr)
-    finally:
-        for each in running:
-            each.stop()
     return runs
 
 
-def _check(running: _Running, row: GoldenRow) -> None:
-    probability = PredictResponse.FromString(running._response).classification.probability
+def _check(name: str, answer: bytes, row: GoldenRow) -> None:
+    probability = PredictResponse.FromString(answer).classification.probability
     if abs(probability - float(row.outcome["probability"])) > _TOLERANCE:
-        raise load.WrongAnswerError(f"{running.subject.name}: {probability}, not {row.outcome}")
+        raise load.WrongAnswerError(f"{name}: {probability}, not {row.outcome}")
 
 
 def table(runs: dict[str, list[load.Run]]) -> str:
@@ -140,31 +99,6 @@ def table(runs: dict[str, list[load.Run]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot(runs: dict[str, list[load.Run]], path: Path) -> None:
-    """Draw the medians as bars, with each round as a dot."""
-    import matplotlib as mpl  # noqa: PLC0415
-
-    mpl.use("agg")
-    from matplotlib import pyplot  # noqa: PLC0415
-
-    figure, axes = pyplot.subplots(figsize=(9, 0.36 * len(runs) + 1.2), layout="constrained")
-    for place, (name, each) in enumerate(runs.items()):
-        rates = [run.rate for run in each]
-        median = statistics.median(rates)
-        color = "#1b6e4b" if name.startswith("forest") else "#b9c4be" if "echo" in name else "#7fa893"
-        axes.barh(place, median, color=color, height=0.7)
-        axes.plot(rates, [place] * len(rates), "o", color="black", markersize=2.5, alpha=0.6)
-        axes.text(max(rates) + 150, place, f"{median:,.0f}", va="center", fontsize=9)
-    axes.set_yticks(range(len(runs)), list(runs), fontsize=9)
-    axes.invert_yaxis()
-    axes.set_xlabel(
-        f"calls a second on one core, {load.CONNECTIONS} connections with {load.STREAMS} calls each"
-    )
-    axes.set_xlim(right=axes.get_xlim()[1] * 1.08)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
-
-
 def run(models: Path, results: Path, rounds: int) -> None:
     """Measure; write ``unary.md``, ``unary.json`` and ``unary.png``, and print the table."""
     runs = measure(models, rounds)
@@ -173,5 +107,6 @@ def run(models: Path, results: Path, rounds: int) -> None:
     (results / "unary.json").write_text(
         json.dumps({name: [each.rate for each in values] for name, values in runs.items()}, indent=1) + "\n"
     )
-    plot(runs, results / "unary.png")
+    unit = f"calls a second on one core, {load.CONNECTIONS} connections with {load.STREAMS} calls each"
+    bars.draw({name: [run.rate for run in each] for name, each in runs.items()}, results / "unary.png", unit)
     print(text)

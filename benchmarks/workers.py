@@ -71,12 +71,9 @@ class _Running:
 
     def _measure(self, calls: int) -> _Measured:
         before = self._time()
-        run = load.run(
-            *(self._target, PATH, self._request, self._response, calls),
-            connections=_CONNECTIONS,
-            streams=_STREAMS,
-            core=self._core,
-        )
+        sent = load.framed([self._request])
+        call = load.Call(f"http://{self._target}{PATH}", sent, 5 + len(self._response))
+        run = load.run(call, calls, _CONNECTIONS, _STREAMS, self._core)
         return _Measured(run.rate, (self._time() - before) / calls)
 
     def _tree(self) -> list[int]:

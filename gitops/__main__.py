@@ -67,7 +67,11 @@ def _release(options: argparse.Namespace, repository: Repository) -> int:
 def _promote(options: argparse.Namespace, repository: Repository) -> int:
     from gitops import promotion  # noqa: PLC0415
 
-    approval = _soak(options, repository)
+    asked = [_approved(options), _soak(options, repository)]
+
+    def approval(release: Release, commit: str) -> str:
+        return "\n".join(filter(None, [ask(release, commit) for ask in asked]))
+
     if options.dry_run:
         release, commit, difference = promotion.preview(repository, _destination(options), options.model)
         if not difference:
@@ -76,8 +80,7 @@ def _promote(options: argparse.Namespace, repository: Repository) -> int:
         print(difference.rstrip("\n"), flush=True)
         approval(release, commit)
         return 0
-    remark = "" if options.without_soak is None else f"Promoted without soak: {options.without_soak}"
-    release, published = promotion.promote(repository, _destination(options), options.model, approval, remark)
+    release, published = promotion.promote(repository, _destination(options), options.model, approval)
     if published is None:
         print(f"{PROD} holds {options.model} {release.tag} already: nothing to do")
         return 0
@@ -88,6 +91,33 @@ def _promote(options: argparse.Namespace, repository: Repository) -> int:
     return 0
 
 
+def _approved(options: argparse.Namespace) -> "Approval":
+    """Return what asks the model registry whether a release is approved, where that is wanted."""
+    from gitops.registry import Credentials, Registry  # noqa: PLC0415
+
+    address = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not options.approved:
+        if options.tracking_uri:
+            raise GitopsError("--tracking-uri is where --approved asks: give that too")
+        return lambda release, commit: ""
+    if not address:
+        raise GitopsError(
+            "--approved needs MLflow's address: give --tracking-uri URI, or set MLFLOW_TRACKING_URI"
+        )
+    names = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    registry = Registry(address, Credentials(*(os.environ.get(name, "") for name in names)))
+
+    def approve(release: Release, _: str) -> str:
+        try:
+            remark = registry.approved(options.model, release)
+        except GitopsError as error:
+            raise GitopsError(f"{error}. Nothing was promoted") from error
+        _say([remark])
+        return remark
+
+    return approve
+
+
 def _soak(options: argparse.Namespace, repository: Repository) -> "Approval":
     """Return what asks Argo CD whether staging has had a release long enough, where its address is known."""
     from gitops import delivery  # noqa: PLC0415
@@ -96,9 +126,9 @@ def _soak(options: argparse.Namespace, repository: Repository) -> "Approval":
     if options.soak is not None:
         _needed(argocd, "--soak")
 
-    def approve(release: Release, commit: str) -> None:
+    def approve(release: Release, commit: str) -> str:
         if argocd is None:
-            return
+            return "" if options.without_soak is None else f"Promoted without soak: {options.without_soak}"
         commits = delivery.Commits(repository, options.remote)
         wanted = delivery.Wanted(STAGING, options.model, release, commit)
         soak = delivery.SOAK if options.soak is None else options.soak
@@ -109,6 +139,7 @@ def _soak(options: argparse.Namespace, repository: Repository) -> "Approval":
                 f"{error}. Nothing was promoted. Where that cannot be waited for, say why by --without-soak: "
                 "the commit keeps it"
             ) from error
+        return ""
 
     return approve
 
@@ -282,6 +313,15 @@ def _parser() -> argparse.ArgumentParser:
     release.set_defaults(run=_release)
 
     promote = commands.add_parser("promote", parents=[writes, asks], help="copy staging's release to prod")
+    promote.add_argument(
+        "--approved", action="store_true",
+        help="refuse a release whose bundle the model registry has not approved for production",
+    )  # fmt: skip
+    promote.add_argument(
+        "--tracking-uri", metavar="URI",
+        help="the registry's HOST[:PORT] by https, or http://HOST[:PORT] (MLFLOW_TRACKING_URI). Its token is "
+        "read from MLFLOW_TRACKING_TOKEN",
+    )  # fmt: skip
     promote.add_argument("--dry-run", action="store_true", help="show how prod's manifests would change")
     soak = promote.add_mutually_exclusive_group()
     soak.add_argument(

@@ -1,29 +1,17 @@
 """What Argo CD says of an Application, asked over its REST API."""
 
 import json
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException, HTTPMessage
-from typing import IO, Any
-from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+from typing import Any
+from urllib.parse import quote, urlencode
 
-from gitops.error import GitopsError
+from gitops.service import RefusalError, Service, ServiceError
 
 # A refresh reads Git, and renders: Argo CD answers when that is done.
 _PATIENCE = 60.0
-
-
-class ArgoCDError(GitopsError):
-    """Argo CD could not be asked, or did not answer; `passing` if the same question may be answered later."""
-
-    def __init__(self, message: str, passing: bool = False) -> None:
-        super().__init__(message)
-        self.passing = passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,104 +103,59 @@ class ArgoCD:
 
     Raises
     ------
-    ArgoCDError
+    ServiceError
         If the address has another form, or there is no token.
     """
 
     def __init__(self, address: str, token: str) -> None:
-        self.address = (address if "://" in address else f"https://{address}").rstrip("/")
-        try:
-            parts = urlsplit(self.address)
-            right = parts.scheme in ("https", "http") and parts.hostname and parts.port != 0
-        except ValueError:
-            right = False
-        if not right or parts.username or parts.query or parts.fragment or not self.address.isprintable():
-            raise ArgoCDError(
-                f"{address!r} is not an address of Argo CD: give HOST, HOST:PORT, or http://HOST:PORT where "
-                "it speaks no TLS"
-            )
+        self._service = Service("Argo CD", address, {"Authorization": f"Bearer {token}"})
+        self.address = self._service.address
         if not token:
-            raise ArgoCDError(
-                f"there is no token for Argo CD at {self.address}: set ARGOCD_AUTH_TOKEN to one of an "
+            raise ServiceError(
+                f"there is no token for {self._service}: set ARGOCD_AUTH_TOKEN to one of an "
                 "account that may `get` Applications (`argocd account generate-token`)"
             )
         if not (token.isascii() and token.isprintable()):
-            raise ArgoCDError(
+            raise ServiceError(
                 "ARGOCD_AUTH_TOKEN is not a token: it has a line's end or another odd character"
             )
-        self._token = token
-        # Whose certificates count is the system's to say, or SSL_CERT_FILE's.
-        self._opener = build_opener(_NoRedirects, HTTPSHandler(context=ssl.create_default_context()))
 
     def application(self, environment: str, model: str, patience: float = _PATIENCE) -> Application:
         """Let Argo CD look at Git and the cluster again, and return what it found.
 
         Raises
         ------
-        ArgoCDError
+        ServiceError
             If it cannot be asked, does not know the Application, or may not tell.
         """
         name, project = f"{environment}-{model}", f"forest-{environment}"
         query = urlencode({"refresh": "normal", "project": project})
-        request = Request(  # noqa: S310 - http or https, as the constructor made sure
-            f"{self.address}/api/v1/applications/{quote(name, safe='')}?{query}",
-            headers={"Authorization": f"Bearer {self._token}", "Accept": "application/json"},
-        )
         try:
-            with self._opener.open(request, timeout=min(patience, _PATIENCE)) as answer:
-                data, date = answer.read(), answer.headers["Date"]
-        except HTTPError as error:
-            with error:
-                raise self._refused(error, name, project) from error
-        except (URLError, OSError, HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            hint = (
-                ". If an authority of your own signed its certificate, name that one's file in SSL_CERT_FILE"
-                if isinstance(reason, ssl.SSLCertVerificationError)
-                else ""
-            )
-            raise ArgoCDError(
-                f"Argo CD at {self.address} cannot be asked: {reason}{hint}", not hint
-            ) from error
+            answer = self._service.get(f"/api/v1/applications/{quote(name, safe='')}?{query}", patience)
+        except RefusalError as error:
+            raise self._refused(error, name, project) from error
         try:
-            return _application(name, json.loads(data), _asked(date))
+            return _application(name, json.loads(answer.body), _asked(answer.date))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ArgoCDError(
-                f"{self.address} answered, but not as Argo CD does ({error!r}): is it Argo CD's address?"
-            ) from error
+            raise self._service.odd(error) from error
 
-    def _refused(self, error: HTTPError, name: str, project: str) -> ArgoCDError:
+    def _refused(self, error: RefusalError, name: str, project: str) -> ServiceError:
         try:
-            said = str(json.loads(error.read())["message"])
-        except (ValueError, TypeError, KeyError, OSError, HTTPException):
+            said = str(json.loads(error.body)["message"])
+        except (ValueError, TypeError, KeyError):
             said = error.reason
-        if error.code < 400:
-            return ArgoCDError(f"{self.address} leads on to {error.headers['Location']}: give that address")
         if error.code == 401:
-            return ArgoCDError(
-                f"Argo CD at {self.address} does not accept the token in ARGOCD_AUTH_TOKEN: {said}"
-            )
+            return ServiceError(f"{self._service} does not accept the token in ARGOCD_AUTH_TOKEN: {said}")
         if error.code == 403:
-            return ArgoCDError(
-                f"Argo CD at {self.address} does not let the token's account see {name} ({said}): it needs "
+            return ServiceError(
+                f"{self._service} does not let the token's account see {name} ({said}): it needs "
                 f"the right `applications, get, {project}/*`"
             )
         if error.code == 404:
-            return ArgoCDError(
-                f"Argo CD at {self.address} has no Application {name} in the project {project}", passing=True
+            return ServiceError(
+                f"{self._service} has no Application {name} in the project {project}", passing=True
             )
-        return ArgoCDError(
-            f"Argo CD at {self.address} answered {error.code} for {name}: {said}", error.code >= 500
-        )
-
-
-class _NoRedirects(HTTPRedirectHandler):
-    """The token is for the address that was given, and for no other."""
-
-    def redirect_request(  # noqa: PLR0917 - as the base has it
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> None:
-        return None
+        return ServiceError(f"{self._service} answered {error.code} for {name}: {said}", error.passing)
 
 
 def _application(name: str, document: Mapping[str, Any], asked: datetime) -> Application:

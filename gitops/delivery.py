@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from gitops.argocd import Application, ArgoCD, ArgoCDError
+from gitops.argocd import Application, ArgoCD
 from gitops.error import GitopsError
 from gitops.layout import release_file
 from gitops.release import Release
 from gitops.repository import GitError, Repository
+from gitops.service import ServiceError
 
 # Seconds that staging must have had a release in health, unless another time is stated.
 SOAK = 600.0
@@ -186,7 +187,7 @@ def _way_out(wanted: Wanted) -> str:
 def _look(argocd: ArgoCD, commits: Commits, wanted: Wanted, patience: float) -> _State:
     try:
         application = argocd.application(wanted.environment, wanted.model, patience)
-    except ArgoCDError as error:
+    except ServiceError as error:
         if not error.passing:
             raise
         return _State(str(error))

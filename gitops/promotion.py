@@ -13,27 +13,26 @@ from gitops.release import Release
 from gitops.rendering import diff, render
 from gitops.repository import Repository
 
-Approval = Callable[[Release, str], None]
+Approval = Callable[[Release, str], str]
 
 
 def promote(
-    repository: Repository, destination: Destination, model: str, approval: Approval, remark: str = ""
+    repository: Repository, destination: Destination, model: str, approval: Approval
 ) -> tuple[Release, Published | None]:
     """Commit staging's release to prod. None if prod holds it already.
 
     Parameters
     ----------
     approval : callable
-        Given the release and a commit that holds it, it raises `GitopsError` if it must not be promoted.
-    remark : str
-        What the commit's message says besides.
+        Given the release and a commit that holds it, it raises `GitopsError` if it must not be promoted, and
+        returns what the commit's message says besides.
     """
     start = base(repository, destination)
     path = release_file(PROD, model)
     data, release = _candidate(repository, start, model, destination)
     if repository.read(start, path) == data:
         return release, None
-    approval(release, start)
+    remark = approval(release, start)
 
     files = _files(repository, start, model, data)
     body = f"{release.pins}\n\n{remark}".rstrip("\n")

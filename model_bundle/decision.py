@@ -4,6 +4,9 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model_bundle.manifest import Interval, Manifest
 
 Outcome = Mapping[str, float | str]
@@ -20,8 +23,9 @@ class Decision:
         self.threshold = manifest.threshold
         self.boundaries = (self.threshold,)
         self._negative, self._positive = manifest.labels
+        self.labels = manifest.labels
+        self.risk_levels = tuple(level.name for level in manifest.risk_levels)
         self._minimums = [level.minimum for level in manifest.risk_levels]
-        self._levels = [level.name for level in manifest.risk_levels]
 
     def label(self, probability: float) -> str:
         """Return the positive label from the threshold on, else the negative one."""
@@ -29,7 +33,15 @@ class Decision:
 
     def risk_level(self, probability: float) -> str:
         """Return the level that a probability belongs to: on a boundary, the upper one."""
-        return self._levels[bisect_right(self._minimums, probability) - 1]
+        return self.risk_levels[bisect_right(self._minimums, probability) - 1]
+
+    def label_indices(self, probabilities: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Return the place in `labels` of each of many probabilities' label."""
+        return (probabilities >= self.threshold).astype(np.intp)
+
+    def risk_level_indices(self, probabilities: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Return the place in `risk_levels` of each of many probabilities' level."""
+        return np.searchsorted(self._minimums, probabilities, side="right") - 1
 
     def outcome(self, score: float) -> Outcome:
         """Return ``probability`` and ``label``."""
@@ -53,6 +65,12 @@ class Estimate:
         """Return the ends of a value's interval. A value on a cut belongs to the upper band."""
         band = bisect_right(self.boundaries, value)
         return max(value - self._below[band], self._least), value + self._above[band]
+
+    def intervals(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the lower and the upper ends of many values' intervals."""
+        bands = np.searchsorted(self.boundaries, values, side="right")
+        lows = values - np.asarray(self._below)[bands]
+        return np.where(lows < self._least, self._least, lows), values + np.asarray(self._above)[bands]
 
     def outcome(self, score: float) -> Outcome:
         """Return ``value``, and ``low`` and ``high`` of its interval."""

@@ -1,15 +1,15 @@
 """From a row as a caller has it to the float32 vector that the graph takes: one way, export and server alike.
 
-A row comes by name (a record) or by position (a vector). Either way it is cast to float32 once, here, and
-every value is checked against the manifest's rules. The usual row, complete and within the ranges of
-training, takes a path without a Python loop; any other is looked at feature by feature, to say all that is
-wrong with it.
+A row comes by name (a record) or by position (a vector, or many of them as a matrix). Either way it is cast
+to float32 once, here, and every value is checked against the manifest's rules. The usual row, complete and
+within the ranges of training, takes a path without a Python loop; any other is looked at feature by feature,
+to say all that is wrong with it.
 """
 
 import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ Reason = Literal[
     "OUT_OF_RANGE",
 ]
 
+_OUTSIDE = "outside the range of training,"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _PYTHON_TYPES = {"number": float, "category": str, "flag": bool}
 _KINDS = {"number": "number", "category": "text", "flag": "flag"}
@@ -52,12 +53,59 @@ class OutOfTrainingRange:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class OddRows:
+    """Values of one feature that are odd but allowed.
+
+    Attributes
+    ----------
+    rows : ndarray of intp, shape (odd rows,)
+        Which rows have them, ascending.
+    """
+
+    feature: str
+    message: str
+    rows: NDArray[np.intp]
+
+
 class InvalidRow(ValueError):  # noqa: N818 - it is the row that is invalid
     """A row that cannot be scored, with every fault found in it."""
 
     def __init__(self, violations: list[Violation]):
         super().__init__("; ".join(violation.message for violation in violations))
         self.violations = violations
+
+
+@dataclass(slots=True)
+class Faults:
+    """The faults of many rows: all are counted, and the first are kept.
+
+    Attributes
+    ----------
+    kept : list of (int, Violation)
+        Each with its row.
+    count : int
+        How many there are, those not kept included.
+    """
+
+    most: int = 100
+    kept: list[tuple[int, Violation]] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, row: int, violations: Iterable[Violation]) -> None:
+        """Add a row's faults."""
+        for violation in violations:
+            self.count += 1
+            if len(self.kept) < self.most:
+                self.kept.append((row, violation))
+
+
+class InvalidRows(ValueError):  # noqa: N818 - it is the rows that are invalid
+    """Rows of which some cannot be scored, with their faults."""
+
+    def __init__(self, faults: Faults):
+        super().__init__("; ".join(f"row {row}: {violation.message}" for row, violation in faults.kept))
+        self.faults = faults
 
 
 class Encoder:
@@ -91,13 +139,14 @@ class Encoder:
         self._types = tuple(_PYTHON_TYPES[feature.type] for feature in features)
         # A flag needs no table: it is packed as 0 or 1.
         self._codes = [
-            (index, {name: float(code) for code, name in enumerate(feature.categories)})
+            (index, category_codes(feature))
             for index, feature in enumerate(features)
             if feature.type == "category"
         ]
         bounds = np.array([_bounds(feature) for feature in features], np.float32)
         self._low, self._high = np.ascontiguousarray(bounds[:, 0]), np.ascontiguousarray(bounds[:, 1])
         self._discrete = np.array([feature.type != "number" for feature in features])
+        self._discrete_columns = np.flatnonzero(self._discrete)
         self._any_discrete = bool(self._discrete.any())
         self._rounded = np.empty(count, np.float32)
         # All comparisons write into one piece of memory, so that one comparison of bytes answers for all.
@@ -202,6 +251,44 @@ class Encoder:
             np.equal(self.row, self._rounded, self._whole, where=self._discrete)
         return self._check()
 
+    def check_matrix(self, matrix: NDArray[np.float32]) -> list[OddRows]:
+        """Check many rows by position. The encoder's own memory is not used: any thread may call this.
+
+        Parameters
+        ----------
+        matrix : ndarray of float32, shape (rows, features)
+            Each row as `encode_vector` takes it, there being one at least.
+
+        Returns
+        -------
+        list of OddRows
+            What is odd about the rows, by feature.
+
+        Raises
+        ------
+        InvalidRows
+            With the faults of all rows.
+        """
+        # A column whose least and greatest are right holds nothing else. If it has a NaN, both are NaN.
+        right = (matrix.min(axis=0) >= self._low) & (matrix.max(axis=0) <= self._high)
+        if self._any_discrete:
+            codes = matrix[:, self._discrete_columns]
+            right[self._discrete_columns] &= (np.rint(codes) == codes).all(axis=0)
+        if right.all():
+            return []
+        wrong: list[tuple[NDArray[np.intp], int]] = []
+        odd = []
+        for column in np.flatnonzero(~right).tolist():
+            faulty, unusual = self._sort_out(column, matrix[:, column])
+            if faulty.size:
+                wrong.append((faulty, column))
+            if unusual.size:
+                feature = self.features[column]
+                odd.append(OddRows(feature.name, f"{feature.name}: {_OUTSIDE} {_span(feature)}", unusual))
+        if wrong:
+            raise InvalidRows(self._faults(matrix, wrong))
+        return odd
+
     def record(self, row: Iterable[float]) -> dict[str, Value]:
         """Return the record that a row by position is, as `encode_record` takes it.
 
@@ -225,35 +312,61 @@ class Encoder:
         self._whole[:] = True
         violations: list[Violation] = []
         odd: list[OutOfTrainingRange] = []
-        for index, feature in enumerate(self.features):
-            value = float(self.row[index])
-            if math.isnan(value):
-                if feature.missing == "reject":
-                    violations.append(_missing(feature, "MISSING_VALUE"))
-            elif math.isinf(value):
-                violations.append(
-                    Violation(feature.name, "NOT_FINITE", f"{feature.name}: infinite, or beyond float32")
-                )
-            elif feature.type != "number":
-                if value not in range(len(feature.categories) or 2):
-                    violations.append(_wrong_code(feature, value))
-            elif not self._low[index] <= value <= self._high[index]:
-                span = f"{feature.minimum:g} to {feature.maximum:g}"
-                place = f"{feature.name}: {value:g} is outside the range"
-                if feature.out_of_range == "reject":
-                    violations.append(Violation(feature.name, "OUT_OF_RANGE", f"{place} allowed, {span}"))
-                else:
-                    odd.append(OutOfTrainingRange(feature.name, f"{place} of training, {span}"))
+        for index, value in enumerate(self.row.tolist()):
+            found = self._judge(index, value)
+            if isinstance(found, Violation):
+                violations.append(found)
+            elif found:
+                odd.append(found)
         if violations:
             raise InvalidRow(violations)
         return odd
 
+    def _judge(self, index: int, value: float) -> Violation | OutOfTrainingRange | None:
+        """Return what is wrong or odd about a feature's value."""
+        feature = self.features[index]
+        if math.isnan(value):
+            return missing_value(feature, "MISSING_VALUE") if feature.missing == "reject" else None
+        if math.isinf(value):
+            return Violation(feature.name, "NOT_FINITE", f"{feature.name}: infinite, or beyond float32")
+        if feature.type != "number":
+            return None if value in range(len(feature.categories) or 2) else _wrong_code(feature, value)
+        if self._low[index] <= value <= self._high[index]:
+            return None
+        place = f"{feature.name}: {value:g} is outside the range"
+        if feature.out_of_range == "reject":
+            return Violation(feature.name, "OUT_OF_RANGE", f"{place} allowed, {_span(feature)}")
+        return OutOfTrainingRange(feature.name, f"{place} of training, {_span(feature)}")
+
+    def _sort_out(self, index: int, values: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the rows in which `_judge` finds a feature's value wrong, and those with an odd one."""
+        feature = self.features[index]
+        if feature.type == "number":
+            outside = (values < self._low[index]) | (values > self._high[index])
+            wrong = outside if feature.out_of_range == "reject" else np.isinf(values)
+        else:
+            last = (len(feature.categories) or 2) - 1
+            outside = wrong = (values < 0) | (values > last) | (np.rint(values) != values)
+        missing = np.isnan(values)
+        # A comparison with NaN is false, but for "not equal".
+        wrong = wrong | missing if feature.missing == "reject" else wrong & ~missing
+        return np.flatnonzero(wrong), np.flatnonzero(outside & ~wrong & ~missing)
+
+    def _faults(self, matrix: NDArray[np.float32], wrong: list[tuple[NDArray[np.intp], int]]) -> Faults:
+        """Return the faults of a matrix: row by row, and in a row in the features' order."""
+        rows = np.concatenate([rows for rows, _ in wrong])
+        columns = np.repeat([column for _, column in wrong], [rows.size for rows, _ in wrong])
+        faults = Faults(count=rows.size)
+        for place in np.lexsort((columns, rows))[: faults.most].tolist():
+            row, column = int(rows[place]), int(columns[place])
+            found = self._judge(column, float(matrix[row, column]))
+            if isinstance(found, Violation):
+                faults.kept.append((row, found))
+        return faults
+
     def _encode_carefully(self, record: Mapping[str, Value]) -> list[OutOfTrainingRange]:
         """Encode a record that is not plainly right, or say what is wrong with it."""
-        violations = [
-            Violation(name, "UNKNOWN_FEATURE", f"{_shortened(name)}: the model has no such feature")
-            for name in sorted(record.keys() - self._names.keys())
-        ]
+        violations = [unknown_feature(name) for name in sorted(record.keys() - self._names.keys())]
         codes = []
         for feature in self.features:
             code = _code(feature, record.get(feature.name))
@@ -265,6 +378,27 @@ class Encoder:
             raise InvalidRow(violations)
         self._pack_into(self._bytes, 0, *codes)
         return self._check()
+
+
+def category_codes(feature: Feature) -> dict[str, float]:
+    """Return the code of each category of a feature."""
+    return {category: float(code) for code, category in enumerate(feature.categories)}
+
+
+def unknown_category(feature: Feature, text: str) -> Violation:
+    """Return the fault of a text that is no category of a feature."""
+    known = ", ".join(map(repr, feature.categories))
+    return Violation(feature.name, "UNKNOWN_CATEGORY", f"{feature.name}: {_shown(text)} is none of {known}")
+
+
+def unknown_feature(name: str) -> Violation:
+    """Return the fault of a name that no feature of a model has."""
+    return Violation(name, "UNKNOWN_FEATURE", f"{_shortened(name)}: the model has no such feature")
+
+
+def missing_value(feature: Feature, reason: Literal["MISSING_FEATURE", "MISSING_VALUE"]) -> Violation:
+    """Return the fault of a value that is missing, the feature having no rule for that."""
+    return Violation(feature.name, reason, f"{feature.name}: missing, and the model has no rule for that")
 
 
 def _bounds(feature: Feature) -> tuple[float, float]:
@@ -289,7 +423,7 @@ def _code(feature: Feature, value: Value) -> float | Violation:
     """Return a value's code, or what is wrong with it."""
     name = feature.name
     if value is None:
-        return math.nan if feature.missing == "impute" else _missing(feature, "MISSING_FEATURE")
+        return math.nan if feature.missing == "impute" else missing_value(feature, "MISSING_FEATURE")
     if feature.type == "number":
         if isinstance(value, bool) or not isinstance(value, float | int):
             return _wrong_type(feature, "a number", value)
@@ -297,16 +431,19 @@ def _code(feature: Feature, value: Value) -> float | Violation:
         if math.isinf(number):
             return Violation(name, "NOT_FINITE", f"{name}: {_shown(value)} is infinite, or beyond float32")
         if math.isnan(number) and feature.missing == "reject":
-            return _missing(feature, "MISSING_VALUE")
+            return missing_value(feature, "MISSING_VALUE")
         return number
     if feature.type == "flag":
         return float(value) if isinstance(value, bool) else _wrong_type(feature, "a flag", value)
     if not isinstance(value, str):
         return _wrong_type(feature, "text", value)
     if value not in feature.categories:
-        known = ", ".join(map(repr, feature.categories))
-        return Violation(name, "UNKNOWN_CATEGORY", f"{name}: {_shown(value)} is none of {known}")
+        return unknown_category(feature, value)
     return float(feature.categories.index(value))
+
+
+def _span(feature: Feature) -> str:
+    return f"{feature.minimum:g} to {feature.maximum:g}"
 
 
 def _float32(value: float) -> float:
@@ -315,10 +452,6 @@ def _float32(value: float) -> float:
             return float(np.float32(value))
     except OverflowError:  # a whole number beyond float64
         return math.inf if value > 0 else -math.inf
-
-
-def _missing(feature: Feature, reason: Reason) -> Violation:
-    return Violation(feature.name, reason, f"{feature.name}: missing, and the model has no rule for that")
 
 
 def _wrong_type(feature: Feature, expected: str, value: Value) -> Violation:

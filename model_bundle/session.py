@@ -12,6 +12,8 @@ from model_bundle import runtime
 from model_bundle.manifest import Graph
 
 _FLOAT = 1
+# Rows that are scored in less time than the lock may be away for.
+_FEW = 64
 
 
 class Session:
@@ -71,7 +73,7 @@ class Session:
         return self._row_scores[self._column]
 
     def score(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Score many rows; the interpreter's lock is released meanwhile.
+        """Score many rows; if they are more than some dozens, the interpreter's lock is released meanwhile.
 
         Parameters
         ----------
@@ -90,7 +92,8 @@ class Session:
                 tensors.append(self._tensor(matrix.ctypes.data, rows, features))
                 tensors.append(self._tensor(scores.ctypes.data, rows, self._columns))
                 arguments, _memory = self._arguments(*tensors)
-                self._runtime.check(self._runtime.run_released(*arguments))
+                run = self._runtime.run if rows <= _FEW else self._runtime.run_released
+                self._runtime.check(run(*arguments))
             finally:
                 for tensor in tensors:
                     self._runtime.release_value(tensor)

@@ -59,16 +59,29 @@ def write(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple
     WritingError
         If the version exists, or the folder cannot be written to.
     """
-    folder = models / manifest.model / manifest.version
     manifest = replace(manifest, files={name: digest.of_bytes(data) for name, data in sorted(files.items())})
     content = manifest.to_bytes()
     _check_schema(content)
+    return keep(models / manifest.model / manifest.version, {**files, bundle.MANIFEST: content})
+
+
+def keep(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, str]:
+    """Put a bundle's files, the manifest among them, in a folder that must not exist: see `write`.
+
+    Raises
+    ------
+    BundleError
+        If they are no bundle of the model and version that the folder says.
+    WritingError
+        If the folder exists, or cannot be written to.
+    """
     try:
         with _folder(folder.parent), _aside(folder) as aside:
-            for name, data in {**files, bundle.MANIFEST: content}.items():
+            for name, data in files.items():
                 (aside / name).write_bytes(data)
             loaded = bundle.load(aside)
             loaded.session.close()
+            _flush(aside)
             if folder.exists():
                 raise _exists(folder)
             aside.rename(folder)
@@ -77,6 +90,13 @@ def write(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple
             raise _exists(folder) from error
         raise WritingError(f"{error.filename or folder}: {error.strerror or error}") from error
     return folder, loaded.digest
+
+
+def _flush(folder: Path) -> None:
+    """Have the disk hold all of a folder's files: the rename must not outlive them when power fails."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def _check_schema(manifest: bytes) -> None:

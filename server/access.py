@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from model_bundle.bundle import Bundle
 from model_bundle.manifest import ManifestError, check_name
-from server.call import Call, Exchange, Metadata, Method, Send, Subscription, Unary
+from server.call import Call, Exchange, Metadata, Method, Send, Subscription, Unary, Work
 from server.catalog import Catalog
 from server.followed import Followed
 from server.models import Model
@@ -209,6 +210,11 @@ class PermittedModels:
             )
         return self._models.find(name, version)
 
+    def serving(self, name: str, version: str) -> tuple[Model, Bundle]:
+        """Return a model, and the bundle that answers its calls. PERMISSION_DENIED as `find` has it."""
+        self.find(name, version)
+        return self._models.serving(name, version)
+
     def is_default(self, model: Model) -> bool:
         """Return whether requests without a version go to this one."""
         return self._models.is_default(model)
@@ -282,8 +288,8 @@ class Access:
 def _carried(method: Method, find: Callable[[Call], Any]) -> Method:
     """Return a method of the same kind that asks for each call which one is meant."""
 
-    def handle(data: bytes, call: Call) -> bytes:
-        answer: bytes = find(call).handle(data, call)
+    def handle(data: bytes, call: Call) -> bytes | Work:
+        answer: bytes | Work = find(call).handle(data, call)
         return answer
 
     def subscribe(data: bytes, call: Call, send: Send) -> Callable[[], None]:

@@ -1,7 +1,7 @@
 """What the core knows of a call, and the kinds of method that a front carries. No transport is known here."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -18,26 +18,36 @@ class Call:
         What the caller sent along.
     peer : callable
         Answers the caller's address. Called only by who needs it: asking costs.
+    cancelled : bool
+        Whether the caller is known to have gone. Only for work that takes long does a front find out.
     names : callable
         Answers the names in the caller's certificate: its subject alternative names, or where it has none its
         common name. None if the caller showed no certificate.
     """
 
-    __slots__ = ("deadline", "metadata", "names", "peer")
+    __slots__ = ("cancelled", "deadline", "metadata", "names", "peer")
 
     def __init__(self, deadline: float, metadata: Metadata, peer: Callable[[], str]):
         self.deadline = deadline
         self.metadata = metadata
         self.peer = peer
         self.names: Callable[[], Sequence[str]] = tuple
+        self.cancelled = False
 
     def expired(self) -> bool:
         """Return whether the caller has stopped waiting."""
         return time.time() >= self.deadline
 
 
-Handler = Callable[[bytes, Call], bytes]
-"""Takes a serialised request, answers a serialised response, or raises `StatusError`."""
+Work = Generator[None, None, bytes]
+"""What takes long, in steps. The result is a serialised response, or `StatusError` is raised.
+
+The first step is done at once and must be short: it may refuse the call. The others are done on a thread
+apart (`server.turns`), with those of other work in between. It is closed if nobody waits for its result.
+"""
+
+Handler = Callable[[bytes, Call], bytes | Work]
+"""Takes a serialised request; answers a serialised response, or the work for one, or raises `StatusError`."""
 
 Send = Callable[[bytes], None]
 """Sends a message to a subscriber, from any thread. If it reads slowly, only the newest message is kept."""
@@ -52,7 +62,11 @@ class Unary:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Many requests, each with its response, in order. The next is read when the last is answered."""
+    """Many requests, each with its response, in order. The next is read when the last is answered.
+
+    It does not last for ever: a front ends it with UNAVAILABLE between two requests, for its client to begin
+    another, perhaps with another server.
+    """
 
     handle: Handler
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from model_bundle.bundle import Bundle
 from server.models import Model
 
 
@@ -15,6 +16,9 @@ class Catalog(Protocol):
 
     def find(self, name: str, version: str) -> Model:
         """Return a model; the highest version if none is named."""
+
+    def serving(self, name: str, version: str) -> tuple[Model, Bundle]:
+        """Return a model, and the bundle that answers its calls; UNAVAILABLE if it was refused."""
 
     def is_default(self, model: Model) -> bool:
         """Return whether requests without a version go to this one."""

@@ -69,6 +69,8 @@ _RANGES = {
     "drain_timeout": _TIME,
     "stop_grace": _TIME,
     "max_message_bytes": (1, 2**31 - 1),
+    "max_batch_rows": (1, 1_000_000),
+    "max_rows_in_flight": (1, 100_000_000),
 }
 # The setting with which each topic begins.
 _TOPICS = {
@@ -156,6 +158,10 @@ class Config:
         1000, "calls at once on one connection; a client keeps back those beyond"
     )
     max_message_bytes: int = _setting(4 * 1024 * 1024, "largest request that is read")
+    max_batch_rows: int = _setting(10_000, "most rows of one request")
+    max_rows_in_flight: int = _setting(
+        40_000, "most rows of such requests that wait or are scored; calls beyond are refused"
+    )
     leave_timeout: float = _setting(
         0.0,
         "after SIGTERM clients are not told so long at most, until they have gone: those that look servers "
@@ -192,10 +198,24 @@ class Config:
                 f"{self.max_connection_age:g}: clients that do not check health would lose calls",
                 *("drain_timeout", "max_connection_age"),
             )
+        if self.max_rows_in_flight < self.max_batch_rows:
+            raise SettingError(
+                f"max_rows_in_flight {self.max_rows_in_flight} is below max_batch_rows "
+                f"{self.max_batch_rows}: the largest request would never be taken",
+                *("max_rows_in_flight", "max_batch_rows"),
+            )
         if self.port == self.health_port and self.port:
             raise SettingError(
                 f"port and health_port are both {self.port}: they must differ", "port", "health_port"
             )
+        if self.log_level not in ("debug", "info", "warning", "error"):
+            raise SettingError(
+                f"log_level {self.log_level!r} is not debug, info, warning or error", "log_level"
+            )
+        self._check_callers()
+
+    def _check_callers(self) -> None:
+        """Check the settings of TLS and of who may call."""
         if self.reflection not in ("on", "off", "authorised"):
             raise SettingError(f"reflection {self.reflection!r} is not on, off or authorised", "reflection")
         for name, needed in (
@@ -212,10 +232,6 @@ class Config:
             raise SettingError(
                 "reflection authorised needs an access_policy, which says who that is",
                 *("reflection", "access_policy"),
-            )
-        if self.log_level not in ("debug", "info", "warning", "error"):
-            raise SettingError(
-                f"log_level {self.log_level!r} is not debug, info, warning or error", "log_level"
             )
 
 

@@ -2,26 +2,31 @@
 
 It runs on grpcio's own C core, through the interface that grpcio's servers themselves are written on
 (`grpc._cython.cygrpc`): a completion queue gives events, each with the function to call for it, and one
-thread calls them. No call is handed to another thread. Requests that have arrived together are answered
-together: first all are scored, then all answers are sent, so that each step finds its code still in the
-processor's caches. The interface is not a public one: grpcio is pinned, and
-tests/server/test_grpcio_front.py holds what is relied upon. See docs/decisions/0003-unary-path.md.
+thread calls them. No call is handed to another thread, unless what it asks for takes long (`server.turns`).
+Requests that have arrived together are answered together: first all are scored, then all answers are sent, so
+that each step finds its code still in the processor's caches. The interface is not a public one: grpcio is
+pinned, and tests/server/test_grpcio_front.py holds what is relied upon. See
+docs/decisions/0003-unary-path.md.
 """
 
 import logging
+import math
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import grpc
+from google.rpc.error_details_pb2 import RetryInfo
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from server.call import Call, Exchange, Handler, Metadata, Method, Subscription, Unary
+from server.call import Call, Exchange, Handler, Metadata, Method, Subscription, Unary, Work
 from server.followed import Followed
 from server.port import taken
 from server.status import Code, StatusError
 from server.tls import Certificates
+from server.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +37,9 @@ _NOW = 0.0
 _TIMEOUT = cygrpc.CompletionType.queue_timeout
 # So many requests are answered together at most: the first of them waits for the last, about 1 ms.
 _BURST = 64
+# Calls that have arrived and wait to be taken: about 0.6 s of work. The C core cancels those beyond.
+_MOST_WAITING = 10_000
+_PUSHBACK = "grpc-retry-pushback-ms"
 _FAULT = "a fault of the server; its log has more"
 
 
@@ -48,6 +56,8 @@ class GrpcioFront:
         Where to listen, as ``localhost:50051``. Port 0 takes any free one.
     options
         Channel arguments of the C core.
+    exchange_age
+        Seconds after which an exchange is ended, when the request in hand is answered.
     certificates
         For TLS. Each new connection gets those that are the newest.
     shared
@@ -72,13 +82,23 @@ class GrpcioFront:
         address: str,
         options: Sequence[tuple[str, int]] = (),
         *,
+        exchange_age: float = math.inf,
         certificates: Followed[Certificates] | None = None,
         shared: bool = False,
     ):
         self._methods = {path.encode(): method for path, method in methods.items()}
         self._queue = cygrpc.CompletionQueue()
         # Without so_reuseport=0 two servers could share a port unasked, and each get a part of the calls.
-        self._server = cygrpc.Server((("grpc.so_reuseport", int(shared)), *options), False)
+        # Without bdp_probe=0 the C core would take in some MiB of each stream that is not read yet, and not
+        # 64 KiB and the message in hand.
+        # By default the C core would cancel calls at random once a thousand wait to be taken.
+        own = (
+            ("grpc.so_reuseport", int(shared)),
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.server.max_pending_requests", _MOST_WAITING),
+            ("grpc.server.max_pending_requests_hard_limit", _MOST_WAITING),
+        )
+        self._server = cygrpc.Server((*own, *options), False)
         self._server.register_completion_queue(self._queue)
         self._named = bool(certificates and certificates.value.client_ca)
         self._address = address
@@ -87,7 +107,11 @@ class GrpcioFront:
         self.port: int = int(address.rpartition(":")[2]) if shared else self._listen()
         # Calls and the request for the next one: the loop ends when there are none, after shutdown.
         self._open: set[object] = set()
-        self._arrived: list[_UnaryCall] = []
+        self._arrived: list[_UnaryCall | _ExchangeCall] = []
+        self._exchange_age = exchange_age
+        # Until when each may last: those that began first come first.
+        self._exchanges: dict[_ExchangeCall, float] = {}
+        self._turns = Turns(f"{name} turns")
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -98,6 +122,7 @@ class GrpcioFront:
             self._listen()
         self._server.start()
         self._request()
+        self._turns.start()
         self._thread.start()
 
     def stop(self, grace: float) -> None:
@@ -108,10 +133,13 @@ class GrpcioFront:
         for call in self._open.copy():
             if isinstance(call, _SubscriptionCall):
                 call.fail(_stops())
+            elif isinstance(call, _ExchangeCall):
+                call.end(_stops())
         self._thread.join(grace)
         if self._thread.is_alive():
             self._server.cancel_all_calls()
             self._thread.join()
+        self._turns.stop()
         self._server.destroy()
 
     def _listen(self) -> int:
@@ -151,10 +179,11 @@ class GrpcioFront:
         poll = self._queue.poll
         arrived = self._arrived
         while self._open:
-            event = poll(_NOW if arrived else None)
+            event = poll(_NOW if arrived else self._next_end())
             tag = event.tag
             if event.completion_type == _TIMEOUT:
                 self._answer()
+                self._end_exchanges()
             elif tag is _REQUEST:
                 self._open.discard(_REQUEST)
                 if event.success:
@@ -185,6 +214,20 @@ class GrpcioFront:
                 _log.exception("fault while sending an answer")
                 call.abandon()
 
+    def _next_end(self) -> float | None:
+        """Return when the next exchange is to be ended, if there is any."""
+        return next(iter(self._exchanges.values()), None)
+
+    def _end_exchanges(self) -> None:
+        """End the exchanges that have come of age."""
+        if self._exchanges:
+            now = time.time()
+            for call, end in list(self._exchanges.items()):
+                if end > now:
+                    break
+                del self._exchanges[call]
+                call.end(_of_age())
+
     def _accept(self, event: Any) -> None:
         details, call = event.call_details, event.call
         context = Call(details.deadline, event.invocation_metadata, lambda: call.peer().decode())
@@ -195,15 +238,15 @@ class GrpcioFront:
         method = self._methods.get(details.method)
         try:
             if type(method) is Unary:
-                _UnaryCall(self._open, self._arrived, call, context, method.handle)
+                _UnaryCall(self, call, context, method.handle)
             elif type(method) is Exchange:
-                _ExchangeCall(self._open, call, context, method.handle)
+                _ExchangeCall(self, call, context, method.handle)
             elif type(method) is Subscription:
                 subscription = _SubscriptionCall(self._open, call, context, method.subscribe)
                 if self._stopping:
                     subscription.fail(_stops())
             else:
-                _UnaryCall(self._open, self._arrived, call, context, _unimplemented(details.method))
+                _UnaryCall(self, call, context, _unimplemented(details.method))
         except BaseException:
             _log.exception("fault while accepting a call")
             call.cancel(int(Code.INTERNAL), _FAULT)
@@ -212,59 +255,80 @@ class GrpcioFront:
 class _UnaryCall:
     """Reads the request; then sends response, status and all in one go."""
 
-    __slots__ = ("_arrived", "_call", "_context", "_handle", "_open", "_request")
+    __slots__ = ("_call", "_context", "_front", "_handle", "_request")
 
-    def __init__(
-        self, open_calls: set[object], arrived: "list[_UnaryCall]", call: Any, context: Call, handle: Handler
-    ):
-        self._open = open_calls
-        self._arrived = arrived
+    def __init__(self, front: GrpcioFront, call: Any, context: Call, handle: Handler):
+        self._front = front
         self._call = call
         self._context = context
         self._handle = handle
         self._request: bytes | None = None
         _start(call, (cygrpc.ReceiveMessageOperation(_FLAGS),), self._received)
-        open_calls.add(self)
+        front._open.add(self)
 
-    def answer(self) -> bytes | BaseException:
-        """Return the response, or why there is none."""
+    def answer(self) -> "_Answer":
+        """Return the response, or the work that gives it, or why there is none."""
         if self._request is None:
             return _no_message()
-        try:
-            answer = self._handle(self._request, self._context)
-        except BaseException as error:
-            return error
-        return answer if type(answer) is bytes else _no_bytes(answer)
+        return _answer(self._handle, self._request, self._context)
 
-    def send(self, answer: bytes | BaseException) -> None:
+    def send(self, answer: "_Answer") -> None:
         """Send what `answer` returned."""
-        operations: tuple[Any, ...]
-        if isinstance(answer, bytes):
-            operations = (
-                cygrpc.SendInitialMetadataOperation(None, _FLAGS),
-                cygrpc.SendMessageOperation(answer, _FLAGS),
-                cygrpc.SendStatusFromServerOperation(None, 0, b"", _FLAGS),
-                cygrpc.ReceiveCloseOnServerOperation(_FLAGS),
-            )
+        if isinstance(answer, (bytes, BaseException)):
+            operations = (*_response_operations(answer), cygrpc.ReceiveCloseOnServerOperation(_FLAGS))
+            _start(self._call, operations, self._finished)
         else:
-            operations = (
-                cygrpc.SendInitialMetadataOperation(None, _FLAGS),
-                _status_operation(answer),
-                cygrpc.ReceiveCloseOnServerOperation(_FLAGS),
-            )
-        _start(self._call, operations, self._finished)
+            self._front._open.discard(self)
+            _LongCall(self._front, self._call, self._context, answer)
 
     def abandon(self) -> None:
         """End a call whose answer cannot be sent."""
-        self._open.discard(self)
+        self._front._open.discard(self)
         self._call.cancel(int(Code.INTERNAL), _FAULT)
 
     def _received(self, event: Any) -> None:
         self._request = event.batch_operations[0].message()
-        self._arrived.append(self)
+        self._front._arrived.append(self)
 
     def _finished(self, _event: Any) -> None:
-        self._open.discard(self)
+        self._front._open.discard(self)
+
+
+class _LongCall:
+    """A call with one request whose response takes long. It finds out if its caller goes meanwhile."""
+
+    def __init__(self, front: GrpcioFront, call: Any, context: Call, work: Work):
+        self._open = front._open
+        self._call = call
+        self._context = context
+        self._ended = 0
+        try:
+            _start(call, (cygrpc.ReceiveCloseOnServerOperation(_FLAGS),), self._closed)
+        except BaseException:
+            work.close()
+            raise
+        front._open.add(self)
+        front._turns.add(work, context, self._done)
+
+    def _done(self, answer: bytes | BaseException) -> None:
+        try:
+            _start(self._call, _response_operations(answer), self._sent)
+        except BaseException:
+            self._open.discard(self)
+            self._call.cancel(int(Code.INTERNAL), _FAULT)
+            raise
+
+    def _closed(self, event: Any) -> None:
+        self._context.cancelled = bool(event.batch_operations[0].cancelled())
+        self._end()
+
+    def _sent(self, _event: Any) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self._ended += 1
+        if self._ended == 2:
+            self._open.discard(self)
 
 
 class _StreamCall:
@@ -296,7 +360,7 @@ class _StreamCall:
                 with self._lock:
                     self._pending -= 1
                     if not self._pending:
-                        self._open.discard(self)
+                        self._leave()
 
         with self._lock:
             _start(self._call, operations, completed)
@@ -320,37 +384,92 @@ class _StreamCall:
     def _received(self, event: Any) -> None:
         raise NotImplementedError
 
-    def _closed(self, _event: Any) -> None:
+    def _closed(self, event: Any) -> None:
         """Take note that the call is over, cancelled or not."""
+
+    def _leave(self) -> None:
+        """Take note that nothing of the call is to come any more."""
+        self._open.discard(self)
 
 
 class _ExchangeCall(_StreamCall):
-    """Reads a message, answers it, reads the next: who does not read answers is not read from."""
+    """Reads a message, answers it, reads the next: who does not read answers is not read from.
 
-    def __init__(self, open_calls: set[object], call: Any, context: Call, handle: Handler):
+    An answer is sent and the next message awaited in one go: that is one event for each message. While a
+    message is being answered the call is not ended, but for an error of its own.
+    """
+
+    def __init__(self, front: GrpcioFront, call: Any, context: Call, handle: Handler):
+        self._front = front
         self._handle = handle
-        super().__init__(open_calls, call, context)
+        self._request = b""
+        self._busy = False
+        self._ending: BaseException | None = None
+        super().__init__(front._open, call, context)
+        if front._exchange_age < math.inf:
+            front._exchanges[self] = time.time() + front._exchange_age
+
+    def answer(self) -> "_Answer":
+        """Return the response, or the work that gives it, or why there is none."""
+        return _answer(self._handle, self._request, self._context)
+
+    def send(self, answer: "_Answer") -> None:
+        """Send what `answer` returned."""
+        if isinstance(answer, (bytes, BaseException)):
+            self._reply(answer)
+        else:
+            self._front._turns.add(answer, self._context, self._hand_over)
+
+    def abandon(self) -> None:
+        """End a call whose answer cannot be sent."""
+        self._call.cancel(int(Code.INTERNAL), _FAULT)
+
+    def end(self, error: BaseException) -> None:
+        """End the call with an error's status, after the answer to the message in hand."""
+        with self._lock:
+            self._ending = error
+            if not self._busy:
+                self.fail(error)
 
     def _received(self, event: Any) -> None:
-        request = event.batch_operations[0].message()
-        if request is None:
-            self._finish(cygrpc.SendStatusFromServerOperation(None, 0, b"", _FLAGS))
-            return
-        try:
-            response = self._handle(request, self._context)
-        except BaseException as error:
-            self.fail(error)
-            return
-        if type(response) is not bytes:
-            self.fail(_no_bytes(response))
-            return
+        request = event.batch_operations[-1].message() if event.success else None
         with self._lock:
-            if not self._statused:
-                self._start((*self._begin(), cygrpc.SendMessageOperation(response, _FLAGS)), self._sent)
+            if self._statused:
+                return
+            if request is None:
+                self._finish(cygrpc.SendStatusFromServerOperation(None, 0, b"", _FLAGS))
+                return
+            self._busy = True
+            self._request = request
+        self._front._arrived.append(self)
 
-    def _sent(self, event: Any) -> None:
-        if event.success:
-            self._receive()
+    def _hand_over(self, answer: bytes | BaseException) -> None:
+        try:
+            self._reply(answer)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _reply(self, answer: bytes | BaseException) -> None:
+        with self._lock:
+            self._busy = False
+            self._request = b""
+            if isinstance(answer, BaseException):
+                self.fail(answer)
+            elif not self._statused:
+                sending = (*self._begin(), cygrpc.SendMessageOperation(answer, _FLAGS))
+                if self._ending:
+                    self._statused = True
+                    self._start((*sending, _status_operation(self._ending)), _nothing)
+                else:
+                    self._start((*sending, cygrpc.ReceiveMessageOperation(_FLAGS)), self._received)
+
+    def _closed(self, event: Any) -> None:
+        self._context.cancelled = bool(event.batch_operations[0].cancelled())
+
+    def _leave(self) -> None:
+        super()._leave()
+        self._front._exchanges.pop(self, None)
 
 
 class _SubscriptionCall(_StreamCall):
@@ -416,6 +535,40 @@ def _start(call: Any, operations: tuple[Any, ...], then: Callable[[Any], None]) 
         raise RuntimeError(f"the C core starts no operations: error {error}")
 
 
+_Answer = bytes | BaseException | Work
+
+
+def _answer(handle: Handler, request: bytes, context: Call) -> _Answer:
+    """Return a handler's answer, or its work after the first step, or why there is none."""
+    try:
+        answer = handle(request, context)
+        if type(answer) is bytes:
+            return answer
+        return _begun(answer) if isinstance(answer, Generator) else _no_bytes(answer)
+    except BaseException as error:
+        return error
+
+
+def _begun(work: Work) -> _Answer:
+    """Return work after its first step, or its result if that was the last."""
+    try:
+        next(work)
+    except StopIteration as stopped:
+        return stopped.value if type(stopped.value) is bytes else _no_bytes(stopped.value)
+    return work
+
+
+def _response_operations(answer: bytes | BaseException) -> tuple[Any, ...]:
+    """Return what sends the one response of a call, or its error, from beginning to end."""
+    if isinstance(answer, bytes):
+        return (
+            cygrpc.SendInitialMetadataOperation(None, _FLAGS),
+            cygrpc.SendMessageOperation(answer, _FLAGS),
+            cygrpc.SendStatusFromServerOperation(None, 0, b"", _FLAGS),
+        )
+    return cygrpc.SendInitialMetadataOperation(None, _FLAGS), _status_operation(answer)
+
+
 def _status_operation(error: BaseException) -> Any:
     """Return what tells a caller of an error: its own if it is a StatusError, else that there was a fault."""
     metadata: Metadata | None = None
@@ -423,6 +576,10 @@ def _status_operation(error: BaseException) -> Any:
         code, message = error.code, error.message
         if error.details:
             metadata = (("grpc-status-details-bin", error.to_bytes()),)
+        for detail in error.details:
+            if isinstance(detail, RetryInfo):
+                # What a client's own retries obey.
+                metadata = (*(metadata or ()), (_PUSHBACK, str(detail.retry_delay.ToMilliseconds())))
     else:
         _log.error("fault while answering a call", exc_info=error)
         code, message = Code.INTERNAL, _FAULT
@@ -461,6 +618,12 @@ def _credentials(certificates: Followed[Certificates]) -> Any:
 
 def _stops() -> StatusError:
     return StatusError(Code.UNAVAILABLE, "the server stops: call another")
+
+
+def _of_age() -> StatusError:
+    return StatusError(
+        Code.UNAVAILABLE, "the stream has come of age: open another, and send again what was not answered"
+    )
 
 
 def _no_bytes(answer: object) -> TypeError:

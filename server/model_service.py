@@ -9,8 +9,7 @@ from model_bundle import manifest as bundle_manifest
 from server.call import Call, Method, Unary
 from server.catalog import Catalog
 from server.models import Model
-from server.prediction_service import undecodable
-from server.status import invalid_request
+from server.status import invalid_request, undecodable
 
 _PAGE = 100
 _TASKS = {
@@ -33,12 +32,15 @@ class ModelService:
     ----------
     models
         The models to tell about.
+    max_batch_rows
+        How many rows a request may have.
     """
 
     name = "forest.v1.ModelService"
 
-    def __init__(self, models: Catalog):
+    def __init__(self, models: Catalog, max_batch_rows: int):
         self._models = models
+        self._max_batch_rows = max_batch_rows
 
     def methods(self) -> Mapping[str, Method]:
         """Return the service's methods by name."""
@@ -81,6 +83,7 @@ class ModelService:
             state=pb.MODEL_STATE_REFUSED if model.refusal else pb.MODEL_STATE_SERVING,
             state_reason=model.refusal,
             default_version=self._models.is_default(model),
+            max_batch_rows=self._max_batch_rows,
         )
         manifest = model.manifest
         if manifest is None:

@@ -218,6 +218,21 @@ class Models:
             raise StatusError(Code.NOT_FOUND, self._not_found(name, version))
         return model
 
+    def serving(self, name: str, version: str) -> tuple[Model, Bundle]:
+        """Return a model as `find` does, with the bundle that answers its calls.
+
+        Raises
+        ------
+        StatusError
+            NOT_FOUND if it is not here, UNAVAILABLE if it was refused or the server no longer takes work.
+        """
+        model = self.find(name, version)
+        if model.bundle is None:
+            raise StatusError(
+                Code.UNAVAILABLE, f"model {model.name} {model.version} is not served: {model.refusal}"
+            )
+        return model, model.bundle
+
     def is_default(self, model: Model) -> bool:
         """Return whether requests without a version go to this one."""
         return self._served.get((model.name, "")) is model

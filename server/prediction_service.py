@@ -1,24 +1,45 @@
-"""`forest.v1.PredictionService`: decode, validate and encode, run, answer."""
+"""`forest.v1.PredictionService`: decode, admit, validate and encode, run, answer."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Generator, Mapping
+from typing import Any, TypeVar
 
+import numpy as np
 from forest.v1.prediction_service_pb2 import (
+    BatchWarning,
     Classification,
+    Classifications,
     InputWarning,
     Interval,
+    PredictBatchRequest,
+    PredictBatchResponse,
     PredictRequest,
     PredictResponse,
-    Record,
+    PredictStreamRequest,
+    PredictStreamResponse,
     Regression,
+    Regressions,
 )
 from google.protobuf.message import DecodeError
+from google.rpc.status_pb2 import Status
+from numpy.typing import NDArray
 
 from model_bundle.decision import Decision, Estimate
-from model_bundle.encoding import Encoder, InvalidRow, OutOfTrainingRange, Value
-from server.call import Call, Method, Unary
+from model_bundle.encoding import InvalidRow, InvalidRows
+from server import rows, scoring
+from server.admission import Admission
+from server.call import Call, Exchange, Method, Unary, Work
 from server.catalog import Catalog
-from server.status import Code, StatusError, invalid_request, invalid_row
+from server.outline import MatrixOutline, Outline, OutlineError, RecordsOutline, outline
+from server.status import Code, StatusError, invalid_request, invalid_row, invalid_rows, late, undecodable
+
+# A stream's messages up to this size are decoded at once: most hold one row.
+_SMALL = 16 * 1024
+# So many records are decoded and scored as fast as `scoring.FEW` rows of a matrix.
+_FEW_RECORDS = 16
+# What is a message's own fault, and does not end the stream that it came by.
+_OF_A_MESSAGE = (Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.RESOURCE_EXHAUSTED)
+
+_Request = TypeVar("_Request", PredictRequest, PredictBatchRequest, PredictStreamRequest)
 
 
 class PredictionService:
@@ -28,38 +49,85 @@ class PredictionService:
     ----------
     models
         Where requests find their model.
+    admission
+        What many rows need to be taken; None for one of its own, with its defaults.
     """
 
     name = "forest.v1.PredictionService"
 
-    def __init__(self, models: Catalog):
+    def __init__(self, models: Catalog, admission: Admission | None = None):
         self._models = models
+        self._admission = admission or Admission()
 
     def methods(self) -> Mapping[str, Method]:
         """Return the service's methods by name."""
-        return {"Predict": Unary(self.predict)}
+        return {
+            "Predict": Unary(self.predict),
+            "PredictBatch": Unary(self.predict_batch),
+            "PredictStream": Exchange(self.predict_stream),
+        }
 
     def predict(self, data: bytes, call: Call) -> bytes:
         """Score one row: a serialised PredictRequest in, a serialised PredictResponse out."""
+        return self._score_row(_decoded(PredictRequest, data), call)
+
+    def predict_batch(self, data: bytes, call: Call) -> Work:
+        """Score many rows: a serialised PredictBatchRequest in, a serialised PredictBatchResponse out.
+
+        Few rows take one step, and so no change of threads.
+        """
+        described = self._outline(data, PredictBatchRequest)
+        request = _decoded(PredictBatchRequest, described.head)
+        answer, warnings = yield from self._score_rows(request, data, described.rows, call)
+        return PredictBatchResponse(**answer, warnings=warnings).SerializeToString()
+
+    def predict_stream(self, data: bytes, call: Call) -> bytes | Work:
+        """Score a stream's message: a serialised PredictStreamRequest in, a PredictStreamResponse out.
+
+        The fields that are about one row have the numbers that they have in Predict's messages.
+        """
         try:
-            request = PredictRequest.FromString(data)
-        except DecodeError as error:
-            raise undecodable(PredictRequest.DESCRIPTOR.full_name) from error
-        model = self._models.find(request.model, request.version)
-        bundle = model.bundle
-        if bundle is None:
-            raise StatusError(
-                Code.UNAVAILABLE, f"model {model.name} {model.version} is not served: {model.refusal}"
-            )
+            if len(data) <= _SMALL:
+                request = _decoded(PredictStreamRequest, data)
+                kind = request.WhichOneof("input")
+                if kind == "matrix":
+                    matrix = request.matrix
+                    described = MatrixOutline(matrix.rows, matrix.columns, 0, len(matrix.data))
+                    return self._stream_rows(request, matrix.data, described, call)
+                if kind != "records":
+                    return self._score_row(request, call)
+            parts = self._outline(data, PredictStreamRequest)
+            request = _decoded(PredictStreamRequest, parts.head)
+            if parts.rows is None:
+                return self._score_row(request, call)
+        except StatusError as error:
+            return _failed(data, error)
+        return self._stream_rows(request, data, parts.rows, call)
+
+    def _stream_rows(
+        self,
+        request: PredictStreamRequest,
+        data: bytes,
+        described: MatrixOutline | RecordsOutline,
+        call: Call,
+    ) -> Work:
+        try:
+            answer, warnings = yield from self._score_rows(request, data, described, call)
+        except StatusError as error:
+            return _failure(request.request_id, error)
+        return PredictStreamResponse(**answer, batch_warnings=warnings).SerializeToString()
+
+    def _score_row(self, request: PredictRequest | PredictStreamRequest, call: Call) -> bytes:
+        model, bundle = self._models.serving(request.model, request.version)
         if call.expired():
-            raise StatusError(Code.DEADLINE_EXCEEDED, "the deadline had passed before the row was scored")
+            raise late()
         kind = request.WhichOneof("input")
         with model.lock:
             try:
                 if kind == "vector":
                     odd = bundle.encoder.encode_vector(request.vector.values)
                 elif kind == "record":
-                    odd = _encode(bundle.encoder, request.record)
+                    odd = rows.encode_record(bundle.encoder, request.record)
                 else:
                     raise invalid_request(
                         "input", "MISSING_INPUT", "the request has no row: set 'record' or 'vector'"
@@ -90,12 +158,82 @@ class PredictionService:
             )
         return response.SerializeToString()
 
+    def _outline(self, data: bytes, message: type[PredictBatchRequest | PredictStreamRequest]) -> Outline:
+        fields = message.DESCRIPTOR.fields_by_name
+        try:
+            return outline(
+                data, fields["records"].number, fields["matrix"].number, self._admission.max_batch_rows
+            )
+        except OutlineError as error:
+            raise undecodable(message.DESCRIPTOR.full_name, str(error)) from error
 
-def undecodable(message: str) -> StatusError:
-    """Return the error of bytes that are not the message that a method takes."""
-    return StatusError(
-        Code.INVALID_ARGUMENT, f"the request is no {message}: generate the client's stubs again from proto/"
-    )
+    def _score_rows(
+        self,
+        request: PredictBatchRequest | PredictStreamRequest,
+        data: bytes,
+        described: MatrixOutline | RecordsOutline | None,
+        call: Call,
+    ) -> Generator[None, None, tuple[dict[str, Any], list[BatchWarning]]]:
+        """Return an answer's fields but for its warnings, and these. The first step admits the rows.
+
+        The rows are where they are described to be in ``data``, and not in the request.
+        """
+        model, bundle = self._models.serving(request.model, request.version)
+        if described is None:
+            raise invalid_request(
+                "input", "MISSING_INPUT", "the request has no rows: set either 'records' or 'matrix'"
+            )
+        count = rows.count(described, self._admission.max_batch_rows)
+        with self._admission.admitted(count):
+            if count > (scoring.FEW if isinstance(described, MatrixOutline) else _FEW_RECORDS):
+                yield
+            try:
+                matrix = yield from rows.decode(data, described, bundle.encoder, call)
+                scored = yield from scoring.score(bundle, matrix, call)
+            except InvalidRows as error:
+                raise invalid_rows(error.faults) from error
+            answer = {
+                "request_id": request.request_id,
+                "model": model.name,
+                "version": model.version,
+                "digest": model.digest,
+                **_outcomes(bundle.decision, scored.scores),
+            }
+            warnings = [
+                BatchWarning(
+                    feature=odd.feature,
+                    reason=InputWarning.REASON_OUT_OF_TRAINING_RANGE,
+                    message=odd.message,
+                    rows=odd.rows.tolist(),
+                )
+                for odd in scored.odd
+            ]
+            return answer, warnings
+
+
+def _decoded(message: type[_Request], data: bytes) -> _Request:
+    try:
+        return message.FromString(data)
+    except DecodeError as error:
+        raise undecodable(message.DESCRIPTOR.full_name) from error
+
+
+def _failed(request: bytes, error: StatusError) -> bytes:
+    """Return the answer to a stream's message that cannot be scored, perhaps because it cannot be read."""
+    try:
+        request_id = PredictStreamRequest.FromString(request).request_id
+    except DecodeError:
+        request_id = ""
+    return _failure(request_id, error)
+
+
+def _failure(request_id: str, error: StatusError) -> bytes:
+    """Return the answer to a stream's message that cannot be scored. Raises what ends the stream."""
+    if error.code not in _OF_A_MESSAGE:
+        raise error
+    return PredictStreamResponse(
+        request_id=request_id, error=Status.FromString(error.to_bytes())
+    ).SerializeToString()
 
 
 def _classification(decision: Decision, probability: float) -> Classification:
@@ -112,26 +250,21 @@ def _regression(estimate: Estimate, value: float) -> Regression:
     return Regression(value=value, interval=Interval(low=low, high=high, coverage=estimate.coverage))
 
 
-def _encode(encoder: Encoder, record: Record) -> list[OutOfTrainingRange]:
-    """Encode a record. The usual one, with every feature and each of its type, is read in their order.
-
-    To ask a message what it holds takes as long as reading three of its fields. A field that reads as other
-    than nothing is held; only zeros, empty texts and False must be asked about.
-    """
-    found = record.features
-    values: list[Value] = []
-    for name, kind in encoder.kinds:
-        # A feature that is absent is added here, and holds nothing: a missing value is just that.
-        message = found[name]
-        value = getattr(message, kind)
-        if not value and not message.HasField(kind):
-            break
-        values.append(value)
-    if len(values) == len(found):
-        return encoder.encode_values(values)
-    return encoder.encode_record(
-        {
-            name: getattr(value, kind) if (kind := value.WhichOneof("kind")) else None
-            for name, value in found.items()
+def _outcomes(decision: Decision | Estimate, scores: NDArray[np.float64]) -> dict[str, Any]:
+    if isinstance(decision, Decision):
+        return {
+            "classifications": Classifications(
+                probabilities=scores.tolist(),
+                label_indices=decision.label_indices(scores).tolist(),
+                risk_level_indices=decision.risk_level_indices(scores).tolist(),
+                labels=decision.labels,
+                risk_levels=decision.risk_levels,
+                threshold=decision.threshold,
+            )
         }
-    )
+    lows, highs = decision.intervals(scores)
+    return {
+        "regressions": Regressions(
+            values=scores.tolist(), lows=lows.tolist(), highs=highs.tolist(), coverage=decision.coverage
+        )
+    }

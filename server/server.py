@@ -12,12 +12,14 @@ from typing import Any
 
 from server import access, connections, tls
 from server.access import Access, Policy
+from server.admission import Admission
 from server.call import Method
 from server.catalog import Catalog
 from server.config import Config
 from server.followed import INTERVAL, Followed
 from server.grpcio_front import GrpcioFront
 from server.health import LIVENESS, READINESS, STARTUP, Health
+from server.inference_service import InferenceService
 from server.model_service import ModelService
 from server.models import Models
 from server.prediction_service import PredictionService
@@ -54,9 +56,10 @@ class Server:
         # main thread may just be holding.
         self._told_to_stop: SimpleQueue[int] = SimpleQueue()
         self._models = Models(config.models, config.bundle_digest, followed=config.watch > 0)
+        self._admission = Admission(config.max_batch_rows, config.max_rows_in_flight)
         self._certificates = _certificates(config)
         self._policy = _policy(config)
-        self._readiness = ["", READINESS, PredictionService.name, ModelService.name]
+        self._readiness = ["", READINESS, PredictionService.name, ModelService.name, InferenceService.name]
         names = [LIVENESS, STARTUP, *self._readiness]
         self._health = Health(names, line.tell if line else None)
         # The health port is the whole server's: what any worker serves is served.
@@ -75,6 +78,8 @@ class Server:
             _limits(config),
             certificates=self._certificates,
             shared=line is not None,
+            # A connection that has aged out cancels what is still on it after the grace.
+            exchange_age=0.8 * config.max_connection_age_grace,
         )
 
     def run(self) -> None:
@@ -94,8 +99,8 @@ class Server:
 
     def _methods(self) -> dict[str, Method]:
         """Return what can be called on the API's port beside health, by path."""
-        names = [PredictionService.name, ModelService.name, self._health.name, *Reflection.names[1:]]
-        reflection = Reflection(names)
+        own = [PredictionService.name, ModelService.name, InferenceService.name]
+        reflection = Reflection([*own, self._health.name, *Reflection.names[1:]])
         told = {
             path: method
             for name in reflection.names
@@ -104,9 +109,23 @@ class Server:
         if self._config.reflection == "off":
             told = {}
         if not self._policy:
-            return _services(self._models) | told
-        guarded = Access(self._policy, self._models, _services)
+            return self._services(self._models) | told
+        guarded = Access(self._policy, self._models, self._services)
         return guarded.methods() | (guarded.known(told) if self._config.reflection == "authorised" else told)
+
+    def _services(self, models: Catalog) -> dict[str, Method]:
+        """Return the methods of the services, by path, for who may see some models.
+
+        What they bound together, as rows in flight, they bound for all callers.
+        """
+        services = (
+            PredictionService(models, self._admission),
+            ModelService(models, self._config.max_batch_rows),
+            InferenceService(models, self._health, self._admission),
+        )
+        return {
+            path: method for each in services for path, method in _paths(each.name, each.methods()).items()
+        }
 
     def _start(self) -> None:
         followed = [each for each in (self._certificates, self._policy) if each]
@@ -197,12 +216,6 @@ def _follow(followed: Sequence[Followed[Any]]) -> None:
         time.sleep(INTERVAL)
         for each in followed:
             each.look()
-
-
-def _services(models: Catalog) -> dict[str, Method]:
-    """Return the methods of the services, by path, for who may see some models."""
-    prediction, model = PredictionService(models), ModelService(models)
-    return _paths(prediction.name, prediction.methods()) | _paths(model.name, model.methods())
 
 
 def _certificates(config: Config) -> Followed[Certificates] | None:

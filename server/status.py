@@ -1,13 +1,14 @@
 """How a call fails: a code, a message, and details by `google.rpc`. Only here do errors become statuses."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from model_bundle.encoding import Violation
+from model_bundle.encoding import Faults, Violation
 
 # Trailers have 8 KiB by default in most clients, and binary ones grow by a third.
 _DETAILS_BYTES = 3000
@@ -20,10 +21,12 @@ class Code(IntEnum):
     """The status codes of gRPC that this server answers with."""
 
     OK = 0
+    CANCELLED = 1
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
     PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
     UNIMPLEMENTED = 12
     INTERNAL = 13
     UNAVAILABLE = 14
@@ -66,21 +69,59 @@ def invalid_request(field: str, reason: str, message: str) -> StatusError:
     return StatusError(Code.INVALID_ARGUMENT, message, [BadRequest(field_violations=[violation])])
 
 
+def undecodable(message: str, reason: str = "") -> StatusError:
+    """Return the error of bytes that are not the message that a method takes."""
+    return StatusError(
+        Code.INVALID_ARGUMENT,
+        f"the request is no {message}{f' ({reason})' if reason else ''}: "
+        "generate the client's stubs again from proto/",
+    )
+
+
 def invalid_row(row: int, violations: list[Violation]) -> StatusError:
     """Return the error of a row. As many violations are told as a client can be trusted to receive."""
+    faults = Faults()
+    faults.add(row, violations)
+    return invalid_rows(faults)
+
+
+def invalid_rows(faults: Faults) -> StatusError:
+    """Return the error of rows. As many violations are told as a client can be trusted to receive."""
+    fields = (
+        (f"rows[{row}].{fault.feature[:_NAME_CHARACTERS]}" if fault.feature else f"rows[{row}]", fault)
+        for row, fault in faults.kept
+    )
+    return _invalid(
+        ((field, fault.reason, fault.message) for field, fault in fields),
+        faults.count,
+        f"row {faults.kept[0][0]}: ",
+    )
+
+
+def invalid_fields(faults: Sequence[tuple[str, str, str]]) -> StatusError:
+    """Return the error of a request with faults in fields of its own: field, reason and message of each."""
+    return _invalid(faults, len(faults))
+
+
+def _invalid(faults: Iterable[tuple[str, str, str]], count: int, place: str = "") -> StatusError:
     request = BadRequest()
-    for violation in violations:
-        feature = violation.feature[:_NAME_CHARACTERS]
-        request.field_violations.add(
-            field=f"rows[{row}].{feature}" if feature else f"rows[{row}]",
-            reason=violation.reason,
-            description=violation.message[: 4 * _NAME_CHARACTERS],
-        )
+    for field, reason, message in faults:
+        request.field_violations.add(field=field, reason=reason, description=message[: 4 * _NAME_CHARACTERS])
         if request.ByteSize() > _DETAILS_BYTES and len(request.field_violations) > 1:
             del request.field_violations[-1]
             break
-    told = request.field_violations
-    message = f"row {row}: {told[0].description}"
-    if len(violations) > 1:
-        message += f" (and {len(violations) - 1} more)"
-    return StatusError(Code.INVALID_ARGUMENT, message, [request])
+    first = place + request.field_violations[0].description
+    more = f" (and {count - 1} more)" if count > 1 else ""
+    return StatusError(Code.INVALID_ARGUMENT, first + more, [request])
+
+
+def exhausted(message: str, retry_after: float) -> StatusError:
+    """Return the error of a call for which there is no room now, but may be after some seconds."""
+    delay = Duration()
+    delay.FromMilliseconds(round(1000 * retry_after))
+    return StatusError(Code.RESOURCE_EXHAUSTED, message, [RetryInfo(retry_delay=delay)])
+
+
+def late() -> StatusError:
+    """Return the error of a call whose deadline has passed."""
+    return StatusError(Code.DEADLINE_EXCEEDED, "the deadline had passed before the work was done")

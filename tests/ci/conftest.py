@@ -177,6 +177,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "BUNDLE_DIGEST",
         "COSIGN_KEY",
         "ARGOCD_SERVER",
+        "MLFLOW_TRACKING_URI",
         "WITHOUT_SOAK",
         "REGISTRY_USER",
     }

@@ -169,6 +169,18 @@ def test_argo_cd_is_asked_where_its_address_is_known(released: Path, environment
     assert "Staging's cluster is gone" in (released / "build/promotion.md").read_text()
 
 
+def test_the_registry_is_asked_where_its_address_is_known(
+    released: Path, environment: dict[str, str]
+) -> None:
+    _git(released, environment, "switch", "--quiet", "--detach", "origin/main")
+    status, _, error = _run(
+        "promote", released, environment, MODEL="fraud", MLFLOW_TRACKING_URI="https://127.0.0.1:9"
+    )
+    assert status == 1
+    assert "MLflow at https://127.0.0.1:9 cannot be asked" in error
+    assert _git(released, environment, "ls-remote", "origin", "refs/heads/promote/*") == ""
+
+
 def test_a_promotion_is_a_branch_that_is_squashed_and_rolled_back(
     released: Path, environment: dict[str, str]
 ) -> None:

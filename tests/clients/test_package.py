@@ -19,7 +19,7 @@ def test_the_wheel_holds_stubs_types_and_service_config(tmp_path):
     held = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     source = {
         str(path.relative_to(CLIENT))
-        for folder in ("forest", "forest_client")
+        for folder in ("forest", "forest_client", "inference")
         for path in (CLIENT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }

@@ -18,14 +18,18 @@ import pytest
 
 from gitops.layout import PROD, STAGING
 from model_export.export import Exported
+from tests.cluster import bad_release
 from tests.cluster import setting as given
 from tests.cluster.accounting import Log, Release, read_log
 from tests.cluster.argocd import ArgoCD
+from tests.cluster.bad_release import WAITED_FOR, BadRelease
 from tests.cluster.bootstrap import Bootstrap, bootstrap
 from tests.cluster.clients import start as start_clients
 from tests.cluster.clone import Clone
 from tests.cluster.images import Images
 from tests.cluster.kubernetes import Kubernetes
+from tests.cluster.machine import Machine
+from tests.cluster.scaling import Scaling
 from tests.cluster.setting import Setting
 from tests.cluster.system import System
 from tests.image_builder import UnavailableError
@@ -39,12 +43,19 @@ _ORDER = (
     "release",
     "promotion",
     "rollback",
-    "rollback_in_the_ui",
-    "hands_off",
-    "disruption",
     "autoscaling",
+    # While staging's autoscaler waits for a minute before it takes pods away.
+    "rollback_in_production",
+    "rollback_in_the_ui",
+    "autoscaling_end",
+    "hands_off",
     "bad_release",
+    # While staging has a release that does not come up, which takes two minutes to be told for certain.
+    "hands_off_in_production",
+    "disruption_in_production",
     "model_volume",
+    "bad_release_deadline",
+    "disruption",
     "soak",
     "calls",
 )
@@ -255,7 +266,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ordered = iter(sorted(ours, key=lambda item: names.index(item.path.name)))
     for item in ours:
         # The first one waits for images and for both environments.
-        item.add_marker(pytest.mark.timeout(900))
+        if not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(900))
         item.add_marker(pytest.mark.cluster)
     items[:] = [next(ordered) if item in ours else item for item in items]
 
@@ -337,3 +349,28 @@ def system(started: tuple[System, Bootstrap]) -> System:
 def begun(started: tuple[System, Bootstrap]) -> Bootstrap:
     """Return what was seen when they were made."""
     return started[1]
+
+
+@pytest.fixture(scope="session")
+def scaling(started: tuple[System, Bootstrap]) -> Iterator[Scaling]:
+    """Return staging as it is with its fewest pods, and looked at from then on."""
+    system = started[0]
+    system.bring(STAGING, "1.1.0")
+    found = Scaling(system)
+    found.wait_for(2, seconds=180)
+    yield found
+    found.end()
+
+
+@pytest.fixture
+def machine(setting: Setting) -> Machine:
+    """Return what ends parts of the control plane."""
+    if not setting.node:
+        pytest.skip("FOREST_CLUSTER_NODE names no command that may end parts of the control plane")
+    return Machine(setting.node)
+
+
+@pytest.fixture(scope="session")
+def waited_for(started: tuple[System, Bootstrap], images: Images, bundles: dict[str, Path]) -> BadRelease:
+    """Return a release that does not come up: staging has it until a test rolls it back."""
+    return bad_release.release(started[0], images, bundles, WAITED_FOR)

@@ -77,7 +77,10 @@ class Images:
             spoilt = self._folder / "spoilt"
             spoilt.mkdir(exist_ok=True)
             (spoilt / "Dockerfile").write_text(f"FROM {name}\n{last}\n")
-            image_builder.run("buildah", "build", "--quiet", f"--tag={name}", spoilt, env=self._env)
+            # The same digest each time: a tag stands for one image only.
+            image_builder.run(
+                "buildah", "build", "--quiet", "--timestamp=0", f"--tag={name}", spoilt, env=self._env
+            )
         shutil.rmtree(context)
         tag = name.rpartition(":")[2]
         digest = self.push(name, f"{model}:{tag}")

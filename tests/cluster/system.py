@@ -18,7 +18,8 @@ from tests.cluster.images import Pushed
 from tests.cluster.kubernetes import Kubernetes, Object, until
 from tests.cluster.pods import Pod, Pods
 
-_LEAST = {STAGING: 2, PROD: 3}
+# How many pods are to serve at least, by environment.
+LEAST = {STAGING: 2, PROD: 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class System:
 
         def turned(all_: list[Pod]) -> bool:
             serving = [pod for pod in all_ if pod.serving]
-            return len(serving) >= _LEAST[environment] and all(map(new, serving))
+            return len(serving) >= LEAST[environment] and all(map(new, serving))
 
         whole = pods.wait(f"only pods of {after.tag}", turned)
         self.argocd.wait(name, revision=commit)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -129,7 +130,11 @@ def _identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{role}_NAME", "Ada")
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "ada@example.com")
-    monkeypatch.delenv("ARGOCD_SERVER", raising=False)
+    for name in (
+        "ARGOCD_SERVER",
+        *(f"MLFLOW_TRACKING_{word}" for word in ("URI", "TOKEN", "USERNAME", "PASSWORD")),
+    ):
+        monkeypatch.delenv(name, raising=False)
     # What the machine's git is set to must not matter.
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
@@ -206,12 +211,12 @@ def release_of() -> Callable[..., Release]:
 
 
 class Answers(ThreadingHTTPServer):
-    """Argo CD's API as the network shows it: an HTTP server that gives the answers it was told, in turn.
+    """Argo CD's or MLflow's API as the network shows it: an HTTP server that gives the answers it was told.
 
     Attributes
     ----------
     answers : list
-        Applications, or pairs of a status code and a body; the last one is given again and again.
+        Documents, or pairs of a status code and a body, in turn; the last one is given again and again.
     asked : list
         Path and Authorization of each request.
     date : datetime
@@ -261,6 +266,19 @@ class _Handler(BaseHTTPRequestHandler):
 def argo(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
     """Return a server that answers as Argo CD does; its token is known, its address is not."""
     monkeypatch.setenv("ARGOCD_AUTH_TOKEN", "a-token")
+    with _answering(monkeypatch) as server:
+        yield server
+
+
+@pytest.fixture
+def mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+    """Return a server that answers as MLflow does."""
+    with _answering(monkeypatch) as server:
+        yield server
+
+
+@contextmanager
+def _answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with Answers() as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from gitops.argocd import ArgoCD, ArgoCDError
+from gitops.argocd import ArgoCD
 from gitops.release import Release
+from gitops.service import ServiceError
 
 COMMIT = "5" * 40
 
@@ -58,14 +59,14 @@ def test_an_address_is_https_unless_it_says_otherwise(address: str, full: str) -
      "argocd\n.example", "file:///etc/passwd", "argocd.example:99999"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(ArgoCDError, match="is not an address of Argo CD: give HOST"):
+    with pytest.raises(ServiceError, match="is not an address of Argo CD: give HOST"):
         ArgoCD(address, "a-token")
 
 
 def test_a_token_is_needed_and_never_told() -> None:
-    with pytest.raises(ArgoCDError, match="set ARGOCD_AUTH_TOKEN to one of an account"):
+    with pytest.raises(ServiceError, match="set ARGOCD_AUTH_TOKEN to one of an account"):
         ArgoCD("argocd.example", "")
-    with pytest.raises(ArgoCDError, match="is not a token") as caught:
+    with pytest.raises(ServiceError, match="is not a token") as caught:
         ArgoCD("argocd.example", "secret\nX-Other: header")
     assert "secret" not in str(caught.value)
 
@@ -91,7 +92,7 @@ def test_a_token_is_needed_and_never_told() -> None:
 )  # fmt: skip
 def test_an_answer_that_is_none_says_why(argo: Any, answer: Any, said: str, passing: bool) -> None:
     argo.answers = [answer]
-    with pytest.raises(ArgoCDError, match=said) as caught:
+    with pytest.raises(ServiceError, match=said) as caught:
         ArgoCD(argo.address, "a-token").application("staging", "fraud")
     assert caught.value.passing is passing
     assert "a-token" not in str(caught.value)
@@ -100,13 +101,13 @@ def test_an_answer_that_is_none_says_why(argo: Any, answer: Any, said: str, pass
 def test_the_token_goes_to_no_other_address(argo: Any) -> None:
     argo.answers = [(307, "")]
     argo.location = "https://argocd.example/login"
-    with pytest.raises(ArgoCDError, match=r"leads on to https://argocd.example/login: give that address"):
+    with pytest.raises(ServiceError, match=r"leads on to https://argocd.example/login: give that address"):
         ArgoCD(argo.address, "a-token").application("staging", "fraud")
     assert len(argo.asked) == 1
 
 
 def test_nobody_at_the_address_is_said_and_may_pass() -> None:
-    with pytest.raises(ArgoCDError, match=r"at http://127.0.0.1:9 cannot be asked") as caught:
+    with pytest.raises(ServiceError, match=r"at http://127.0.0.1:9 cannot be asked") as caught:
         ArgoCD("http://127.0.0.1:9", "a-token").application("staging", "fraud")
     assert caught.value.passing
 
@@ -136,7 +137,7 @@ def test_a_certificate_counts_if_its_authority_is_named(
     argo.socket = context.wrap_socket(argo.socket, server_side=True)
     argo.answers = [application(COMMIT, release_of())]
     address = f"127.0.0.1:{argo.server_port}"
-    with pytest.raises(ArgoCDError, match="SSL_CERT_FILE") as caught:
+    with pytest.raises(ServiceError, match="SSL_CERT_FILE") as caught:
         ArgoCD(address, "a-token").application("staging", "fraud")
     assert not caught.value.passing
     assert not argo.asked

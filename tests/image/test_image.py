@@ -62,6 +62,7 @@ def test_our_layers_hold_what_serving_needs_and_nothing_else(image: Any, fraud_b
         for folder, source in (
             *((name, _ROOT / name) for name in ("server", "model_bundle")),
             ("forest", _ROOT / "clients/python/forest"),
+            ("inference", _ROOT / "clients/python/inference"),
         )
         for path in source.rglob("*")
         if path.is_file()
@@ -160,6 +161,9 @@ def test_in_a_restricted_pod_it_serves_and_drains(
         f"{answer['median_seconds'] * 1000:.1f} ms a call, with 0.5 CPU"
     )
 
+    # As compose asks: by a command of the image's own.
+    probed = container.execute("import sys; from server import probe; sys.exit(probe.main([]))")
+    assert probed == "readiness on port 50052: SERVING\n"
     assert set(answer["health"].values()) == {"SERVING"}
     assert answer["health"].keys() >= {"liveness", "startup", "readiness", "", "models/fraud"}
     for label, probability, expected_label, expected_probability in answer["answers"]:

@@ -16,7 +16,10 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-_SERVICES = ["forest.v1.ModelService", "forest.v1.PredictionService", "grpc.health.v1.Health"]
+_SERVICES = [
+    *("forest.v1.ModelService", "forest.v1.PredictionService", "grpc.health.v1.Health"),
+    "inference.GRPCInferenceService",
+]
 _TIMEOUT = 10
 
 

@@ -13,7 +13,8 @@ from forest.v1.prediction_service_pb2_grpc import PredictionServiceStub
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 _ALWAYS = {"liveness", "startup"}
-_TRAFFIC = {"", "readiness", "forest.v1.PredictionService", "forest.v1.ModelService", "models/fraud"}
+_SERVICES = {"forest.v1.PredictionService", "forest.v1.ModelService", "inference.GRPCInferenceService"}
+_TRAFFIC = {"", "readiness", "models/fraud"} | _SERVICES
 
 
 @pytest.fixture(params=["API", "health"])
@@ -55,6 +56,7 @@ def test_the_health_port_offers_nothing_else(server: Any, connect: Callable[...,
         for path in (
             "/forest.v1.PredictionService/Predict",
             "/forest.v1.ModelService/ListModels",
+            "/inference.GRPCInferenceService/ModelInfer",
             "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         ):
             with pytest.raises(grpc.RpcError) as caught:

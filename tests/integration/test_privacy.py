@@ -26,7 +26,7 @@ fraud.RECIPE = replace(
     fraud.RECIPE, forest={**fraud.RECIPE.forest, "n_estimators": 16}, generated_rows=3_000
 )
 from model_export.__main__ import main
-sys.exit(main(["fraud", "--out", sys.argv[1]]))
+sys.exit(main(["fraud", "--out", *sys.argv[1:]]))
 """
 _NETWORK = "connect,sendto,sendmsg,sendmmsg"
 _WRITING = (
@@ -288,6 +288,30 @@ def test_exporting_connects_to_nobody_and_writes_the_bundle_only_as_the_kernel_s
     assert any("model.onnx" in call and "O_CREAT" in call for call in calls)
     assert _strangers(calls) == []
     assert _written(calls, (models, room.folder / "tmp")) == []
+
+
+@pytest.mark.skipif(bool(_NO_TRACE), reason=_NO_TRACE or "traced")
+def test_tracking_connects_to_nobody_and_writes_the_registry_besides_as_the_kernel_sees_it(
+    room: Room, tmp_path: Path
+) -> None:
+    trace, models = tmp_path / "trace", room.folder / "models"
+    # MLflow is silent by itself where it takes its surroundings for CI: these are none.
+    assert not {"CI", "PYTEST_CURRENT_TEST", "GITHUB_ACTIONS"} & set(room.environment)
+    ran = subprocess.run(
+        _traced(trace, [sys.executable, "-c", _EXPORT, str(models), "--track"]),
+        env={**room.environment, "MLFLOW_DISABLE_TELEMETRY": "false"},
+        cwd=room.work,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    calls = _read(trace)
+    assert any("mlruns/artifacts/fraud/" in call and "O_CREAT" in call for call in calls)
+    assert _strangers(calls) == []
+    assert _written(calls, (models, room.folder / "tmp", room.work / "mlruns")) == []
+    assert all(path.startswith("work/mlruns") for path in room.left())
 
 
 _LOADING = """

@@ -15,7 +15,10 @@ from forest.v1.prediction_service_pb2_grpc import PredictionServiceStub
 from model_bundle import digest
 
 _ALWAYS = ["liveness", "startup"]
-_TRAFFIC = ["", "readiness", "forest.v1.PredictionService", "forest.v1.ModelService"]
+_TRAFFIC = [
+    *("", "readiness", "forest.v1.PredictionService", "forest.v1.ModelService"),
+    "inference.GRPCInferenceService",
+]
 
 
 def _tamper_with_the_graph(folder: Path) -> None:
@@ -144,7 +147,9 @@ def test_only_the_pinned_bundle_makes_the_server_ready(
     refused = process.wait_for(r"ERROR server.models: refused fraud [\d.]+: (.*)")
     assert refused == f"its digest is {found}, but only {pinned} may be served here"
     health = health_of(process.health_target)
-    assert [health[name] for name in (*_ALWAYS, *_TRAFFIC)] == 2 * ["SERVING"] + 4 * ["NOT_SERVING"]
+    assert [health[name] for name in (*_ALWAYS, *_TRAFFIC)] == 2 * ["SERVING"] + len(_TRAFFIC) * [
+        "NOT_SERVING"
+    ]
     with connect(process.target) as channel:
         request = model_service_pb2.GetModelRequest(model="fraud")
         model = ModelServiceStub(channel).GetModel(request, timeout=10).model

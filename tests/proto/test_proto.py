@@ -48,6 +48,7 @@ class NoGrpc:
 
 sys.meta_path.insert(0, NoGrpc())
 from forest.v1 import model_service_pb2, prediction_service_pb2
+from inference import grpc_service_pb2
 try:
     from forest.v1 import prediction_service_pb2_grpc
 except ImportError:

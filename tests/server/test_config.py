@@ -63,6 +63,8 @@ def test_every_setting_is_a_flag_a_variable_and_a_key_of_its_type(tmp_path: Path
         "max_ping_strikes": 10,
         "max_concurrent_streams": 11,
         "max_message_bytes": 5,
+        "max_batch_rows": 6,
+        "max_rows_in_flight": 7,
         "leave_timeout": 0.5,
         "drain_timeout": 3.5,
         "stop_grace": 4.5,

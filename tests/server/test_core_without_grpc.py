@@ -26,9 +26,12 @@ from pathlib import Path
 from forest.v1 import model_service_pb2 as mpb, prediction_service_pb2 as ppb
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
+from inference import grpc_service_pb2 as ipb
 
+from server.admission import Admission
 from server.call import Call
 from server.health import Health, READINESS
+from server.inference_service import InferenceService
 from server.model_service import ModelService
 from server.models import Models
 from server.prediction_service import PredictionService
@@ -38,8 +41,9 @@ from server.status import Code, StatusError
 call = Call(math.inf, (), lambda: "nobody")
 models = Models(Path(sys.argv[1]))
 models.load()
-prediction, model_service = PredictionService(models), ModelService(models)
+prediction, model_service = PredictionService(models), ModelService(models, 10)
 health, reflection = Health([READINESS]), Reflection([prediction.name])
+inference = InferenceService(models, health, Admission())
 
 described = mpb.ListModelsResponse.FromString(
     model_service.methods()["ListModels"].handle(mpb.ListModelsRequest().SerializeToString(), call)
@@ -67,6 +71,17 @@ def code(request, call=call):
 assert code(b"\\xff") is Code.INVALID_ARGUMENT
 assert code(ppb.PredictRequest(model="no").SerializeToString()) is Code.NOT_FOUND
 assert code(vector.SerializeToString(), Call(0, (), lambda: "")) is Code.DEADLINE_EXCEEDED
+
+tensors = ipb.ModelInferRequest(model_name="fraud")
+matrix = tensors.inputs.add(name="matrix", datatype="FP32", shape=[1, len(names)])
+matrix.contents.fp32_contents.extend(values)
+work = inference.methods()["ModelInfer"].handle(tensors.SerializeToString(), call)
+try:
+    while True:
+        next(work)
+except StopIteration as stopped:
+    scored = ipb.ModelInferResponse.FromString(stopped.value)
+assert scored.outputs[0].contents.fp64_contents[0] == answer.classification.probability
 
 health.set(True, READINESS)
 asked = health_pb2.HealthCheckRequest(service=READINESS).SerializeToString()

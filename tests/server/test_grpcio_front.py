@@ -3,7 +3,9 @@
 It stands on an interface of grpcio that is not public: what it relies upon is held here.
 """
 
+import json
 import logging
+import math
 import queue
 import socket
 import subprocess
@@ -20,9 +22,9 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from server import grpcio_front
-from server.call import Call, Exchange, Method, Subscription, Unary
+from server.call import Call, Exchange, Method, Subscription, Unary, Work
 from server.grpcio_front import GrpcioFront
-from server.status import Code, StatusError, invalid_request
+from server.status import Code, StatusError, exhausted, invalid_request
 
 _ALONE = {grpcio_front._REQUEST}
 _LONG = 10.0
@@ -65,8 +67,10 @@ def start() -> Iterator[Callable[..., GrpcioFront]]:
     """Return a function that starts a front. After the test nothing may be left open in any."""
     fronts: list[GrpcioFront] = []
 
-    def start(methods: Mapping[str, Method], *options: tuple[str, int]) -> GrpcioFront:
-        front = GrpcioFront("front", methods, "localhost:0", options)
+    def start(
+        methods: Mapping[str, Method], *options: tuple[str, int], exchange_age: float = math.inf
+    ) -> GrpcioFront:
+        front = GrpcioFront("front", methods, "localhost:0", options, exchange_age)
         front.start()
         fronts.append(front)
         return front
@@ -77,7 +81,9 @@ def start() -> Iterator[Callable[..., GrpcioFront]]:
             assert _eventually(lambda front=front: front._open == _ALONE), front._open
             front.stop(5)
         assert not front._open
+        assert not front._exchanges
         assert not front._thread.is_alive()
+        assert not front._turns._thread.is_alive()
 
 
 @contextmanager
@@ -263,6 +269,19 @@ def test_a_burst_of_more_than_64_with_faults_in_it_answers_every_call(
             }
             assert future.code() is expected.get(number % 7, grpc.StatusCode.OK)
             assert number % 7 <= 2 or future.result() == b"%d" % number
+
+
+def test_thousands_of_calls_that_wait_are_all_answered(start: Callable[..., GrpcioFront]) -> None:
+    burst = _Burst()
+    front = start({"/t/Hold": Unary(burst.hold), "/t/Echo": Unary(_echo)})
+    with _channel(front) as channel:
+        held = channel.unary_unary("/t/Hold").future(b"", timeout=60)
+        assert burst.entered.wait(_LONG)
+        futures = [channel.unary_unary("/t/Echo").future(b"x", timeout=60) for _ in range(2_500)]
+        time.sleep(1)
+        burst.go.set()
+        assert held.result() == b"held"
+        assert {future.code() for future in futures} == {grpc.StatusCode.OK}
 
 
 def test_an_answer_that_cannot_be_sent_costs_no_other_call_of_its_burst_an_answer(
@@ -479,6 +498,239 @@ def test_exchange_does_not_read_from_who_does_not_read(start: Callable[..., Grpc
         time.sleep(0.5)
         assert read < 100
         call.cancel()
+
+
+def test_an_exchange_ends_when_it_has_come_of_age_and_others_go_on(start: Callable[..., GrpcioFront]) -> None:
+    front = start({"/t/Exchange": Exchange(_echo), "/t/Echo": Unary(_echo)}, exchange_age=0.4)
+    with _channel(front) as channel:
+        requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        begun = time.monotonic()
+        call = channel.stream_stream("/t/Exchange")(iter(requests.get, None), timeout=60)
+        requests.put(b"1")
+        assert next(call) == b"1"
+        error = _error(lambda: next(call))
+        assert 0.3 < time.monotonic() - begun < _LONG
+        assert (error.code(), error.details()) == (
+            grpc.StatusCode.UNAVAILABLE,
+            "the stream has come of age: open another, and send again what was not answered",
+        )
+        requests.put(None)
+        assert list(channel.stream_stream("/t/Exchange")(iter([b"2"]), timeout=60)) == [b"2"]
+        assert channel.unary_unary("/t/Echo")(b"x", timeout=_LONG) == b"x"
+
+
+def test_an_exchange_that_comes_of_age_without_a_pause_has_answered_from_the_first_on(
+    start: Callable[..., GrpcioFront],
+) -> None:
+    front = start({"/t/Exchange": Exchange(lambda data, _call: data * 2)}, exchange_age=0.3)
+    requests = iter(b"%d" % number for number in range(10_000_000))
+    with _channel(front) as channel:
+        call = channel.stream_stream("/t/Exchange")(requests, timeout=60)
+        answers: list[bytes] = []
+        assert _error(lambda: answers.extend(call)).code() is grpc.StatusCode.UNAVAILABLE
+    assert len(answers) > 10
+    assert answers == [b"%d" % number * 2 for number in range(len(answers))]
+
+
+def test_what_is_in_hand_when_an_exchange_comes_of_age_or_the_front_stops_is_answered(
+    start: Callable[..., GrpcioFront],
+) -> None:
+    burst = _Burst()
+
+    def long(_data: bytes, _call: Call) -> Work:
+        yield
+        burst.hold(b"", _call)
+        return b"done"
+
+    for age in (0.2, math.inf):
+        burst.entered.clear()
+        burst.go.clear()
+        front = start({"/t/Long": Exchange(long)}, exchange_age=age)
+        with _channel(front) as channel:
+            call = channel.stream_stream("/t/Long")(iter([b"1", b"2"]), timeout=60)
+            assert burst.entered.wait(_LONG)
+            stopping = threading.Thread(target=front.stop, args=(_LONG,))
+            if age == math.inf:
+                stopping.start()
+            time.sleep(0.4)
+            burst.go.set()
+            assert next(call) == b"done"
+            assert _error(lambda call=call: next(call)).code() is grpc.StatusCode.UNAVAILABLE
+        if age == math.inf:
+            stopping.join(_LONG)
+            assert not stopping.is_alive()
+
+
+def test_stop_ends_exchanges_at_once(start: Callable[..., GrpcioFront]) -> None:
+    front = start({"/t/Exchange": Exchange(_echo)})
+    with _channel(front) as channel:
+        requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        call = channel.stream_stream("/t/Exchange")(iter(requests.get, None), timeout=60)
+        requests.put(b"1")
+        assert next(call) == b"1"
+        begun = time.monotonic()
+        front.stop(60)
+        assert time.monotonic() - begun < _LONG
+        error = _error(lambda: next(call))
+        assert (error.code(), error.details()) == (
+            grpc.StatusCode.UNAVAILABLE,
+            "the server stops: call another",
+        )
+        requests.put(None)
+
+
+# What takes long.
+
+
+def _double(data: bytes, _call: Call) -> Work:
+    yield
+    yield
+    return data * 2
+
+
+@pytest.mark.parametrize("kind", [Unary, Exchange])
+def test_work_answers_like_a_handler(start: Callable[..., GrpcioFront], kind: type[Unary | Exchange]) -> None:
+    front = start({"/t/Double": kind(_double)})
+    with _channel(front) as channel:
+        double = channel.stream_stream("/t/Double")
+        assert list(double(iter([b"x"]), timeout=_LONG)) == [b"xx"]
+        if kind is Exchange:
+            requests = [b"%d" % number for number in range(200)]
+            assert list(double(iter(requests), timeout=60)) == [request * 2 for request in requests]
+
+
+def test_work_holds_up_no_other_call(start: Callable[..., GrpcioFront]) -> None:
+    burst = _Burst()
+
+    def long(data: bytes, call: Call) -> Work:
+        yield
+        return burst.hold(data, call)
+
+    front = start({"/t/Long": Unary(long), "/t/Echo": Unary(_echo)})
+    with _channel(front) as channel:
+        future = channel.unary_unary("/t/Long").future(b"", timeout=60)
+        assert burst.entered.wait(_LONG)
+        for _ in range(50):
+            assert channel.unary_unary("/t/Echo")(b"x", timeout=_LONG) == b"x"
+        assert not future.done()
+        burst.go.set()
+        assert future.result() == b"held"
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("kind", [Unary, Exchange])
+def test_works_errors_are_the_calls_in_any_step(
+    start: Callable[..., GrpcioFront], kind: type[Unary | Exchange], step: int
+) -> None:
+    errors = {
+        b"status": exhausted("full", 0.25),
+        b"fault": RuntimeError("secret"),
+    }
+
+    def failing(data: bytes, _call: Call) -> Work:
+        if step == 2:
+            yield
+        if data in errors:
+            raise errors[data]
+        yield
+        return "text"  # type: ignore[return-value] - a fault
+
+    front = start({"/t/Failing": kind(failing)})
+    with _channel(front) as channel:
+        call = channel.stream_stream("/t/Failing")
+        error = _error(lambda: list(call(iter([b"status"]), timeout=_LONG)))
+        assert (error.code(), error.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+        trailers = dict(error.trailing_metadata())
+        assert trailers["grpc-retry-pushback-ms"] == "250"
+        status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+        retry = error_details_pb2.RetryInfo()
+        assert status.details[0].Unpack(retry)
+        assert retry.retry_delay.ToMilliseconds() == 250
+        for data in (b"fault", b"text"):
+            error = _error(lambda data=data: list(call(iter([data]), timeout=_LONG)))
+            assert error.code() is grpc.StatusCode.INTERNAL
+            assert "secret" not in error.details()
+
+
+def test_a_client_that_says_when_it_retries_obeys_the_server(start: Callable[..., GrpcioFront]) -> None:
+    calls: list[float] = []
+
+    def full(_data: bytes, _call: Call) -> bytes:
+        calls.append(time.monotonic())
+        if len(calls) == 1:
+            raise exhausted("full", 0.7)
+        return b"room"
+
+    front = start({"/t/Full": Unary(full)})
+    policy = {
+        "maxAttempts": 3,
+        "initialBackoff": "0.01s",
+        "maxBackoff": "0.01s",
+        "backoffMultiplier": 1,
+        "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
+    }
+    config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
+    with _channel(front, ("grpc.service_config", config)) as channel:
+        assert channel.unary_unary("/t/Full")(b"", timeout=_LONG) == b"room"
+    assert calls[1] - calls[0] > 0.5
+
+
+@pytest.mark.parametrize("kind", [Unary, Exchange])
+def test_work_is_given_up_when_its_caller_goes(
+    start: Callable[..., GrpcioFront], kind: type[Unary | Exchange]
+) -> None:
+    entered, closed = threading.Event(), threading.Event()
+    steps = 0
+
+    def long(_data: bytes, _call: Call) -> Work:
+        nonlocal steps
+        try:
+            while steps < 2_000:
+                yield
+                steps += 1
+                entered.set()
+                time.sleep(0.01)
+            return b"done"
+        finally:
+            closed.set()
+
+    front = start({"/t/Long": kind(long)})
+    with _channel(front) as channel:
+        call = channel.stream_stream("/t/Long")(iter([b""]), timeout=60)
+        assert entered.wait(_LONG)
+        call.cancel()
+        assert closed.wait(_LONG)
+    assert steps < 2_000
+    assert _eventually(lambda: front._open == _ALONE)
+
+
+@pytest.mark.parametrize("when", ["at the start", "at the end"])
+@pytest.mark.parametrize("kind", [Unary, Exchange])
+def test_work_whose_operations_cannot_start_ends_its_call(
+    start: Callable[..., GrpcioFront],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[Unary | Exchange],
+    when: str,
+) -> None:
+    refusing = _Refusing(monkeypatch)
+    closed = threading.Event()
+
+    def long(data: bytes, _call: Call) -> Work:
+        try:
+            refusing.refuse = data == b"refuse" and when == "at the start"
+            yield
+            refusing.refuse = data == b"refuse"
+            return b"done"
+        finally:
+            closed.set()
+
+    front = start({"/t/Long": kind(long), "/t/Echo": Unary(_echo)})
+    with _channel(front) as channel:
+        call = channel.stream_stream("/t/Long")(iter([b"refuse"]), timeout=_LONG)
+        assert _error(lambda: list(call)).code() is grpc.StatusCode.INTERNAL
+        assert closed.is_set()
+        refusing.refuse = False
+        assert channel.unary_unary("/t/Echo")(b"x", timeout=_LONG) == b"x"
 
 
 # One request, and messages whenever there is news.

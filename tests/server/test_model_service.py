@@ -16,7 +16,7 @@ from server.status import Code, StatusError
 def _service(folder: Path) -> ModelService:
     models = Models(folder)
     models.load()
-    return ModelService(models)
+    return ModelService(models, 123)
 
 
 @pytest.fixture
@@ -49,6 +49,7 @@ def test_get_model_tells_everything_of_the_manifest(mixed_bundle: Path, call: Ca
         digest=digest.of_file(mixed_bundle / "manifest.json"),
         state=pb.MODEL_STATE_SERVING,
         default_version=True,
+        max_batch_rows=123,
         description="Every type of feature and every rule.",
         task=pb.TASK_BINARY_CLASSIFICATION,
         features=[

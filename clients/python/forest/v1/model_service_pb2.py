@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66orest/v1/model_service.proto\x12\tforest.v1\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.forest.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.forest.v1.Model\"\xff\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.forest.v1.ModelState\x12\x14\n\x0cstate_reason\x18\x05 \x01(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_version\x18\x06 \x01(\x08\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\x1d\n\x04task\x18\x08 \x01(\x0e\x32\x0f.forest.v1.Task\x12$\n\x08\x66\x65\x61tures\x18\t \x03(\x0b\x32\x12.forest.v1.Feature\x12\x0e\n\x06labels\x18\n \x03(\t\x12\x11\n\tthreshold\x18\x0b \x01(\x01\x12)\n\x0brisk_levels\x18\x0c \x03(\x0b\x32\x14.forest.v1.RiskLevel\x12.\n\x07metrics\x18\r \x03(\x0b\x32\x1d.forest.v1.Model.MetricsEntry\x12#\n\x07lineage\x18\x0e \x01(\x0b\x32\x12.forest.v1.Lineage\x12\x19\n\x11interval_coverage\x18\x0f \x01(\x01\x12\x17\n\x0finterval_method\x18\x10 \x01(\t\x1a\x41\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.forest.v1.Metric:\x02\x38\x01\"\x86\x04\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04type\x18\x02 \x01(\x0e\x32\x17.forest.v1.Feature.Type\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x14\n\x07minimum\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x33\n\x0cout_of_range\x18\x06 \x01(\x0e\x32\x1d.forest.v1.Feature.OutOfRange\x12\x12\n\ncategories\x18\x07 \x03(\t\x12+\n\x07missing\x18\x08 \x01(\x0e\x32\x1a.forest.v1.Feature.Missing\"O\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTYPE_NUMBER\x10\x01\x12\x11\n\rTYPE_CATEGORY\x10\x02\x12\r\n\tTYPE_FLAG\x10\x03\"J\n\x07Missing\x12\x17\n\x13MISSING_UNSPECIFIED\x10\x00\x12\x12\n\x0eMISSING_REJECT\x10\x01\x12\x12\n\x0eMISSING_IMPUTE\x10\x02\"Z\n\nOutOfRange\x12\x1c\n\x18OUT_OF_RANGE_UNSPECIFIED\x10\x00\x12\x15\n\x11OUT_OF_RANGE_WARN\x10\x01\x12\x17\n\x13OUT_OF_RANGE_REJECT\x10\x02\x42\n\n\x08_minimumB\n\n\x08_maximum\"*\n\tRiskLevel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07minimum\x18\x02 \x01(\x01\"2\n\x06Metric\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x0b\n\x03low\x18\x02 \x01(\x01\x12\x0c\n\x04high\x18\x03 \x01(\x01\"\xab\x02\n\x07Lineage\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x61ta_digest\x18\x03 \x01(\t\x12\x0c\n\x04rows\x18\x04 \x01(\x03\x12\x0c\n\x04seed\x18\x05 \x01(\x03\x12\x34\n\tlibraries\x18\x06 \x03(\x0b\x32!.forest.v1.Lineage.LibrariesEntry\x12\x36\n\nparameters\x18\x07 \x03(\x0b\x32\".forest.v1.Lineage.ParametersEntry\x1a\x30\n\x0eLibrariesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*[\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_SERVING\x10\x01\x12\x17\n\x13MODEL_STATE_REFUSED\x10\x02*Q\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTASK_BINARY_CLASSIFICATION\x10\x01\x12\x13\n\x0fTASK_REGRESSION\x10\x02\x32\x9e\x01\n\x0cModelService\x12I\n\nListModels\x12\x1c.forest.v1.ListModelsRequest\x1a\x1d.forest.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.forest.v1.GetModelRequest\x1a\x1b.forest.v1.GetModelResponseB@\n\tforest.v1B\x11ModelServiceProtoP\x01Z\x12\x66orest/v1;forestv1\xaa\x02\tForest.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66orest/v1/model_service.proto\x12\tforest.v1\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.forest.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.forest.v1.Model\"\x97\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.forest.v1.ModelState\x12\x14\n\x0cstate_reason\x18\x05 \x01(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_version\x18\x06 \x01(\x08\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\x1d\n\x04task\x18\x08 \x01(\x0e\x32\x0f.forest.v1.Task\x12$\n\x08\x66\x65\x61tures\x18\t \x03(\x0b\x32\x12.forest.v1.Feature\x12\x0e\n\x06labels\x18\n \x03(\t\x12\x11\n\tthreshold\x18\x0b \x01(\x01\x12)\n\x0brisk_levels\x18\x0c \x03(\x0b\x32\x14.forest.v1.RiskLevel\x12.\n\x07metrics\x18\r \x03(\x0b\x32\x1d.forest.v1.Model.MetricsEntry\x12#\n\x07lineage\x18\x0e \x01(\x0b\x32\x12.forest.v1.Lineage\x12\x19\n\x11interval_coverage\x18\x0f \x01(\x01\x12\x17\n\x0finterval_method\x18\x10 \x01(\t\x12\x16\n\x0emax_batch_rows\x18\x11 \x01(\x05\x1a\x41\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.forest.v1.Metric:\x02\x38\x01\"\x86\x04\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04type\x18\x02 \x01(\x0e\x32\x17.forest.v1.Feature.Type\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x14\n\x07minimum\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x33\n\x0cout_of_range\x18\x06 \x01(\x0e\x32\x1d.forest.v1.Feature.OutOfRange\x12\x12\n\ncategories\x18\x07 \x03(\t\x12+\n\x07missing\x18\x08 \x01(\x0e\x32\x1a.forest.v1.Feature.Missing\"O\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTYPE_NUMBER\x10\x01\x12\x11\n\rTYPE_CATEGORY\x10\x02\x12\r\n\tTYPE_FLAG\x10\x03\"J\n\x07Missing\x12\x17\n\x13MISSING_UNSPECIFIED\x10\x00\x12\x12\n\x0eMISSING_REJECT\x10\x01\x12\x12\n\x0eMISSING_IMPUTE\x10\x02\"Z\n\nOutOfRange\x12\x1c\n\x18OUT_OF_RANGE_UNSPECIFIED\x10\x00\x12\x15\n\x11OUT_OF_RANGE_WARN\x10\x01\x12\x17\n\x13OUT_OF_RANGE_REJECT\x10\x02\x42\n\n\x08_minimumB\n\n\x08_maximum\"*\n\tRiskLevel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07minimum\x18\x02 \x01(\x01\"2\n\x06Metric\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x0b\n\x03low\x18\x02 \x01(\x01\x12\x0c\n\x04high\x18\x03 \x01(\x01\"\xab\x02\n\x07Lineage\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x61ta_digest\x18\x03 \x01(\t\x12\x0c\n\x04rows\x18\x04 \x01(\x03\x12\x0c\n\x04seed\x18\x05 \x01(\x03\x12\x34\n\tlibraries\x18\x06 \x03(\x0b\x32!.forest.v1.Lineage.LibrariesEntry\x12\x36\n\nparameters\x18\x07 \x03(\x0b\x32\".forest.v1.Lineage.ParametersEntry\x1a\x30\n\x0eLibrariesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*[\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_SERVING\x10\x01\x12\x17\n\x13MODEL_STATE_REFUSED\x10\x02*Q\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTASK_BINARY_CLASSIFICATION\x10\x01\x12\x13\n\x0fTASK_REGRESSION\x10\x02\x32\x9e\x01\n\x0cModelService\x12I\n\nListModels\x12\x1c.forest.v1.ListModelsRequest\x1a\x1d.forest.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.forest.v1.GetModelRequest\x1a\x1b.forest.v1.GetModelResponseB@\n\tforest.v1B\x11ModelServiceProtoP\x01Z\x12\x66orest/v1;forestv1\xaa\x02\tForest.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,10 +38,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LINEAGE_LIBRARIESENTRY']._serialized_options = b'8\001'
   _globals['_LINEAGE_PARAMETERSENTRY']._loaded_options = None
   _globals['_LINEAGE_PARAMETERSENTRY']._serialized_options = b'8\001'
-  _globals['_MODELSTATE']._serialized_start=1722
-  _globals['_MODELSTATE']._serialized_end=1813
-  _globals['_TASK']._serialized_start=1815
-  _globals['_TASK']._serialized_end=1896
+  _globals['_MODELSTATE']._serialized_start=1746
+  _globals['_MODELSTATE']._serialized_end=1837
+  _globals['_TASK']._serialized_start=1839
+  _globals['_TASK']._serialized_end=1920
   _globals['_LISTMODELSREQUEST']._serialized_start=44
   _globals['_LISTMODELSREQUEST']._serialized_end=102
   _globals['_LISTMODELSRESPONSE']._serialized_start=104
@@ -51,27 +51,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELRESPONSE']._serialized_start=236
   _globals['_GETMODELRESPONSE']._serialized_end=287
   _globals['_MODEL']._serialized_start=290
-  _globals['_MODEL']._serialized_end=801
-  _globals['_MODEL_METRICSENTRY']._serialized_start=736
-  _globals['_MODEL_METRICSENTRY']._serialized_end=801
-  _globals['_FEATURE']._serialized_start=804
-  _globals['_FEATURE']._serialized_end=1322
-  _globals['_FEATURE_TYPE']._serialized_start=1051
-  _globals['_FEATURE_TYPE']._serialized_end=1130
-  _globals['_FEATURE_MISSING']._serialized_start=1132
-  _globals['_FEATURE_MISSING']._serialized_end=1206
-  _globals['_FEATURE_OUTOFRANGE']._serialized_start=1208
-  _globals['_FEATURE_OUTOFRANGE']._serialized_end=1298
-  _globals['_RISKLEVEL']._serialized_start=1324
-  _globals['_RISKLEVEL']._serialized_end=1366
-  _globals['_METRIC']._serialized_start=1368
-  _globals['_METRIC']._serialized_end=1418
-  _globals['_LINEAGE']._serialized_start=1421
-  _globals['_LINEAGE']._serialized_end=1720
-  _globals['_LINEAGE_LIBRARIESENTRY']._serialized_start=1621
-  _globals['_LINEAGE_LIBRARIESENTRY']._serialized_end=1669
-  _globals['_LINEAGE_PARAMETERSENTRY']._serialized_start=1671
-  _globals['_LINEAGE_PARAMETERSENTRY']._serialized_end=1720
-  _globals['_MODELSERVICE']._serialized_start=1899
-  _globals['_MODELSERVICE']._serialized_end=2057
+  _globals['_MODEL']._serialized_end=825
+  _globals['_MODEL_METRICSENTRY']._serialized_start=760
+  _globals['_MODEL_METRICSENTRY']._serialized_end=825
+  _globals['_FEATURE']._serialized_start=828
+  _globals['_FEATURE']._serialized_end=1346
+  _globals['_FEATURE_TYPE']._serialized_start=1075
+  _globals['_FEATURE_TYPE']._serialized_end=1154
+  _globals['_FEATURE_MISSING']._serialized_start=1156
+  _globals['_FEATURE_MISSING']._serialized_end=1230
+  _globals['_FEATURE_OUTOFRANGE']._serialized_start=1232
+  _globals['_FEATURE_OUTOFRANGE']._serialized_end=1322
+  _globals['_RISKLEVEL']._serialized_start=1348
+  _globals['_RISKLEVEL']._serialized_end=1390
+  _globals['_METRIC']._serialized_start=1392
+  _globals['_METRIC']._serialized_end=1442
+  _globals['_LINEAGE']._serialized_start=1445
+  _globals['_LINEAGE']._serialized_end=1744
+  _globals['_LINEAGE_LIBRARIESENTRY']._serialized_start=1645
+  _globals['_LINEAGE_LIBRARIESENTRY']._serialized_end=1693
+  _globals['_LINEAGE_PARAMETERSENTRY']._serialized_start=1695
+  _globals['_LINEAGE_PARAMETERSENTRY']._serialized_end=1744
+  _globals['_MODELSERVICE']._serialized_start=1923
+  _globals['_MODELSERVICE']._serialized_end=2081
 # @@protoc_insertion_point(module_scope)

@@ -56,7 +56,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "digest", "state", "state_reason", "default_version", "description", "task", "features", "labels", "threshold", "risk_levels", "metrics", "lineage", "interval_coverage", "interval_method")
+    __slots__ = ("name", "version", "digest", "state", "state_reason", "default_version", "description", "task", "features", "labels", "threshold", "risk_levels", "metrics", "lineage", "interval_coverage", "interval_method", "max_batch_rows")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +80,7 @@ class Model(_message.Message):
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_COVERAGE_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_METHOD_FIELD_NUMBER: _ClassVar[int]
+    MAX_BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     digest: str
@@ -96,7 +97,8 @@ class Model(_message.Message):
     lineage: Lineage
     interval_coverage: float
     interval_method: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., state_reason: _Optional[str] = ..., default_version: bool = ..., description: _Optional[str] = ..., task: _Optional[_Union[Task, str]] = ..., features: _Optional[_Iterable[_Union[Feature, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., threshold: _Optional[float] = ..., risk_levels: _Optional[_Iterable[_Union[RiskLevel, _Mapping]]] = ..., metrics: _Optional[_Mapping[str, Metric]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., interval_coverage: _Optional[float] = ..., interval_method: _Optional[str] = ...) -> None: ...
+    max_batch_rows: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., state_reason: _Optional[str] = ..., default_version: bool = ..., description: _Optional[str] = ..., task: _Optional[_Union[Task, str]] = ..., features: _Optional[_Iterable[_Union[Feature, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., threshold: _Optional[float] = ..., risk_levels: _Optional[_Iterable[_Union[RiskLevel, _Mapping]]] = ..., metrics: _Optional[_Mapping[str, Metric]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., interval_coverage: _Optional[float] = ..., interval_method: _Optional[str] = ..., max_batch_rows: _Optional[int] = ...) -> None: ...
 
 class Feature(_message.Message):
     __slots__ = ("name", "type", "description", "minimum", "maximum", "out_of_range", "categories", "missing")

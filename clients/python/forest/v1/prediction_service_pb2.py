@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"forest/v1/prediction_service.proto\x12\tforest.v1\"\x97\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12#\n\x06record\x18\x03 \x01(\x0b\x32\x11.forest.v1.RecordH\x00\x12#\n\x06vector\x18\x04 \x01(\x0b\x32\x11.forest.v1.VectorH\x00\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x07\n\x05input\"~\n\x06Record\x12\x31\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x1f.forest.v1.Record.FeaturesEntry\x1a\x41\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.forest.v1.Value:\x02\x38\x01\"A\n\x05Value\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x42\x06\n\x04kind\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xed\x01\n\x0fPredictResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x33\n\x0e\x63lassification\x18\x05 \x01(\x0b\x32\x19.forest.v1.ClassificationH\x00\x12+\n\nregression\x18\x07 \x01(\x0b\x32\x15.forest.v1.RegressionH\x00\x12)\n\x08warnings\x18\x06 \x03(\x0b\x32\x17.forest.v1.InputWarningB\t\n\x07outcome\"[\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x12\n\nrisk_level\x18\x04 \x01(\t\"B\n\nRegression\x12\r\n\x05value\x18\x01 \x01(\x01\x12%\n\x08interval\x18\x02 \x01(\x0b\x32\x13.forest.v1.Interval\"7\n\x08Interval\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\x10\n\x08\x63overage\x18\x03 \x01(\x01\"\xa4\x01\n\x0cInputWarning\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12.\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.forest.v1.InputWarning.Reason\x12\x0f\n\x07message\x18\x03 \x01(\t\"B\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12 \n\x1cREASON_OUT_OF_TRAINING_RANGE\x10\x01\x32U\n\x11PredictionService\x12@\n\x07Predict\x12\x19.forest.v1.PredictRequest\x1a\x1a.forest.v1.PredictResponseBE\n\tforest.v1B\x16PredictionServiceProtoP\x01Z\x12\x66orest/v1;forestv1\xaa\x02\tForest.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"forest/v1/prediction_service.proto\x12\tforest.v1\x1a\x17google/rpc/status.proto\"\x97\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12#\n\x06record\x18\x03 \x01(\x0b\x32\x11.forest.v1.RecordH\x00\x12#\n\x06vector\x18\x04 \x01(\x0b\x32\x11.forest.v1.VectorH\x00\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x07\n\x05input\"~\n\x06Record\x12\x31\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x1f.forest.v1.Record.FeaturesEntry\x1a\x41\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.forest.v1.Value:\x02\x38\x01\"A\n\x05Value\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x42\x06\n\x04kind\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\x9e\x01\n\x13PredictBatchRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12%\n\x07records\x18\x03 \x01(\x0b\x32\x12.forest.v1.RecordsH\x00\x12#\n\x06matrix\x18\x04 \x01(\x0b\x32\x11.forest.v1.MatrixH\x00\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x07\n\x05input\"\xe9\x01\n\x14PredictStreamRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12#\n\x06record\x18\x03 \x01(\x0b\x32\x11.forest.v1.RecordH\x00\x12#\n\x06vector\x18\x04 \x01(\x0b\x32\x11.forest.v1.VectorH\x00\x12%\n\x07records\x18\x06 \x01(\x0b\x32\x12.forest.v1.RecordsH\x00\x12#\n\x06matrix\x18\x07 \x01(\x0b\x32\x11.forest.v1.MatrixH\x00\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x07\n\x05input\"-\n\x07Records\x12\"\n\x07records\x18\x01 \x03(\x0b\x32\x11.forest.v1.Record\"5\n\x06Matrix\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\xed\x01\n\x0fPredictResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x33\n\x0e\x63lassification\x18\x05 \x01(\x0b\x32\x19.forest.v1.ClassificationH\x00\x12+\n\nregression\x18\x07 \x01(\x0b\x32\x15.forest.v1.RegressionH\x00\x12)\n\x08warnings\x18\x06 \x03(\x0b\x32\x17.forest.v1.InputWarningB\t\n\x07outcome\"\xf7\x01\n\x14PredictBatchResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x35\n\x0f\x63lassifications\x18\x05 \x01(\x0b\x32\x1a.forest.v1.ClassificationsH\x00\x12-\n\x0bregressions\x18\x07 \x01(\x0b\x32\x16.forest.v1.RegressionsH\x00\x12)\n\x08warnings\x18\x06 \x03(\x0b\x32\x17.forest.v1.BatchWarningB\n\n\x08outcomes\"\xaf\x03\n\x15PredictStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x33\n\x0e\x63lassification\x18\x05 \x01(\x0b\x32\x19.forest.v1.ClassificationH\x00\x12+\n\nregression\x18\x07 \x01(\x0b\x32\x15.forest.v1.RegressionH\x00\x12\x35\n\x0f\x63lassifications\x18\x08 \x01(\x0b\x32\x1a.forest.v1.ClassificationsH\x00\x12-\n\x0bregressions\x18\t \x01(\x0b\x32\x16.forest.v1.RegressionsH\x00\x12#\n\x05\x65rror\x18\n \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12)\n\x08warnings\x18\x06 \x03(\x0b\x32\x17.forest.v1.InputWarning\x12/\n\x0e\x62\x61tch_warnings\x18\x0b \x03(\x0b\x32\x17.forest.v1.BatchWarningB\t\n\x07outcome\"[\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x12\n\nrisk_level\x18\x04 \x01(\t\"\x93\x01\n\x0f\x43lassifications\x12\x15\n\rprobabilities\x18\x01 \x03(\x01\x12\x15\n\rlabel_indices\x18\x02 \x03(\x05\x12\x1a\n\x12risk_level_indices\x18\x03 \x03(\x05\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x13\n\x0brisk_levels\x18\x05 \x03(\t\x12\x11\n\tthreshold\x18\x06 \x01(\x01\"B\n\nRegression\x12\r\n\x05value\x18\x01 \x01(\x01\x12%\n\x08interval\x18\x02 \x01(\x0b\x32\x13.forest.v1.Interval\"L\n\x0bRegressions\x12\x0e\n\x06values\x18\x01 \x03(\x01\x12\x0c\n\x04lows\x18\x02 \x03(\x01\x12\r\n\x05highs\x18\x03 \x03(\x01\x12\x10\n\x08\x63overage\x18\x04 \x01(\x01\"7\n\x08Interval\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\x10\n\x08\x63overage\x18\x03 \x01(\x01\"\xa4\x01\n\x0cInputWarning\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12.\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.forest.v1.InputWarning.Reason\x12\x0f\n\x07message\x18\x03 \x01(\t\"B\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12 \n\x1cREASON_OUT_OF_TRAINING_RANGE\x10\x01\"n\n\x0c\x42\x61tchWarning\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12.\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.forest.v1.InputWarning.Reason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04rows\x18\x04 \x03(\x05\x32\xfe\x01\n\x11PredictionService\x12@\n\x07Predict\x12\x19.forest.v1.PredictRequest\x1a\x1a.forest.v1.PredictResponse\x12O\n\x0cPredictBatch\x12\x1e.forest.v1.PredictBatchRequest\x1a\x1f.forest.v1.PredictBatchResponse\x12V\n\rPredictStream\x12\x1f.forest.v1.PredictStreamRequest\x1a .forest.v1.PredictStreamResponse(\x01\x30\x01\x42\x45\n\tforest.v1B\x16PredictionServiceProtoP\x01Z\x12\x66orest/v1;forestv1\xaa\x02\tForest.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,28 +35,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\tforest.v1B\026PredictionServiceProtoP\001Z\022forest/v1;forestv1\252\002\tForest.V1'
   _globals['_RECORD_FEATURESENTRY']._loaded_options = None
   _globals['_RECORD_FEATURESENTRY']._serialized_options = b'8\001'
-  _globals['_PREDICTREQUEST']._serialized_start=50
-  _globals['_PREDICTREQUEST']._serialized_end=201
-  _globals['_RECORD']._serialized_start=203
-  _globals['_RECORD']._serialized_end=329
-  _globals['_RECORD_FEATURESENTRY']._serialized_start=264
-  _globals['_RECORD_FEATURESENTRY']._serialized_end=329
-  _globals['_VALUE']._serialized_start=331
-  _globals['_VALUE']._serialized_end=396
-  _globals['_VECTOR']._serialized_start=398
-  _globals['_VECTOR']._serialized_end=422
-  _globals['_PREDICTRESPONSE']._serialized_start=425
-  _globals['_PREDICTRESPONSE']._serialized_end=662
-  _globals['_CLASSIFICATION']._serialized_start=664
-  _globals['_CLASSIFICATION']._serialized_end=755
-  _globals['_REGRESSION']._serialized_start=757
-  _globals['_REGRESSION']._serialized_end=823
-  _globals['_INTERVAL']._serialized_start=825
-  _globals['_INTERVAL']._serialized_end=880
-  _globals['_INPUTWARNING']._serialized_start=883
-  _globals['_INPUTWARNING']._serialized_end=1047
-  _globals['_INPUTWARNING_REASON']._serialized_start=981
-  _globals['_INPUTWARNING_REASON']._serialized_end=1047
-  _globals['_PREDICTIONSERVICE']._serialized_start=1049
-  _globals['_PREDICTIONSERVICE']._serialized_end=1134
+  _globals['_PREDICTREQUEST']._serialized_start=75
+  _globals['_PREDICTREQUEST']._serialized_end=226
+  _globals['_RECORD']._serialized_start=228
+  _globals['_RECORD']._serialized_end=354
+  _globals['_RECORD_FEATURESENTRY']._serialized_start=289
+  _globals['_RECORD_FEATURESENTRY']._serialized_end=354
+  _globals['_VALUE']._serialized_start=356
+  _globals['_VALUE']._serialized_end=421
+  _globals['_VECTOR']._serialized_start=423
+  _globals['_VECTOR']._serialized_end=447
+  _globals['_PREDICTBATCHREQUEST']._serialized_start=450
+  _globals['_PREDICTBATCHREQUEST']._serialized_end=608
+  _globals['_PREDICTSTREAMREQUEST']._serialized_start=611
+  _globals['_PREDICTSTREAMREQUEST']._serialized_end=844
+  _globals['_RECORDS']._serialized_start=846
+  _globals['_RECORDS']._serialized_end=891
+  _globals['_MATRIX']._serialized_start=893
+  _globals['_MATRIX']._serialized_end=946
+  _globals['_PREDICTRESPONSE']._serialized_start=949
+  _globals['_PREDICTRESPONSE']._serialized_end=1186
+  _globals['_PREDICTBATCHRESPONSE']._serialized_start=1189
+  _globals['_PREDICTBATCHRESPONSE']._serialized_end=1436
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=1439
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=1870
+  _globals['_CLASSIFICATION']._serialized_start=1872
+  _globals['_CLASSIFICATION']._serialized_end=1963
+  _globals['_CLASSIFICATIONS']._serialized_start=1966
+  _globals['_CLASSIFICATIONS']._serialized_end=2113
+  _globals['_REGRESSION']._serialized_start=2115
+  _globals['_REGRESSION']._serialized_end=2181
+  _globals['_REGRESSIONS']._serialized_start=2183
+  _globals['_REGRESSIONS']._serialized_end=2259
+  _globals['_INTERVAL']._serialized_start=2261
+  _globals['_INTERVAL']._serialized_end=2316
+  _globals['_INPUTWARNING']._serialized_start=2319
+  _globals['_INPUTWARNING']._serialized_end=2483
+  _globals['_INPUTWARNING_REASON']._serialized_start=2417
+  _globals['_INPUTWARNING_REASON']._serialized_end=2483
+  _globals['_BATCHWARNING']._serialized_start=2485
+  _globals['_BATCHWARNING']._serialized_end=2595
+  _globals['_PREDICTIONSERVICE']._serialized_start=2598
+  _globals['_PREDICTIONSERVICE']._serialized_end=2852
 # @@protoc_insertion_point(module_scope)

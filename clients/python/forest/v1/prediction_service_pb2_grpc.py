@@ -30,13 +30,16 @@ class PredictionServiceStub(object):
 
     A row goes in by name (`Record`, the safe way: the server puts the features
     in order) or by position (`Vector`, the fast way: the order of
-    `ModelService.GetModel`).
+    `ModelService.GetModel`). Many rows go in as `Records` or as a `Matrix`. A
+    row gets the same answer to the last bit by each of these ways.
 
     Input that is wrong answers INVALID_ARGUMENT with `google.rpc.BadRequest`
     details, one violation for each fault: `field` is `rows[R].FEATURE`,
     `reason` is one of UNKNOWN_FEATURE, MISSING_FEATURE, MISSING_VALUE,
     WRONG_TYPE, WRONG_LENGTH, UNKNOWN_CATEGORY, NOT_FINITE, OUT_OF_RANGE. A request
-    without a row has the reason MISSING_INPUT in the field `input`.
+    without a row has the reason MISSING_INPUT in the field `input`. A matrix
+    whose shape is no shape, or not that of its data, has the reason
+    WRONG_SHAPE in the field `matrix`; too many rows, TOO_MANY_ROWS.
     """
 
     def __init__(self, channel):
@@ -50,6 +53,16 @@ class PredictionServiceStub(object):
                 request_serializer=forest_dot_v1_dot_prediction__service__pb2.PredictRequest.SerializeToString,
                 response_deserializer=forest_dot_v1_dot_prediction__service__pb2.PredictResponse.FromString,
                 _registered_method=True)
+        self.PredictBatch = channel.unary_unary(
+                '/forest.v1.PredictionService/PredictBatch',
+                request_serializer=forest_dot_v1_dot_prediction__service__pb2.PredictBatchRequest.SerializeToString,
+                response_deserializer=forest_dot_v1_dot_prediction__service__pb2.PredictBatchResponse.FromString,
+                _registered_method=True)
+        self.PredictStream = channel.stream_stream(
+                '/forest.v1.PredictionService/PredictStream',
+                request_serializer=forest_dot_v1_dot_prediction__service__pb2.PredictStreamRequest.SerializeToString,
+                response_deserializer=forest_dot_v1_dot_prediction__service__pb2.PredictStreamResponse.FromString,
+                _registered_method=True)
 
 
 class PredictionServiceServicer(object):
@@ -57,19 +70,43 @@ class PredictionServiceServicer(object):
 
     A row goes in by name (`Record`, the safe way: the server puts the features
     in order) or by position (`Vector`, the fast way: the order of
-    `ModelService.GetModel`).
+    `ModelService.GetModel`). Many rows go in as `Records` or as a `Matrix`. A
+    row gets the same answer to the last bit by each of these ways.
 
     Input that is wrong answers INVALID_ARGUMENT with `google.rpc.BadRequest`
     details, one violation for each fault: `field` is `rows[R].FEATURE`,
     `reason` is one of UNKNOWN_FEATURE, MISSING_FEATURE, MISSING_VALUE,
     WRONG_TYPE, WRONG_LENGTH, UNKNOWN_CATEGORY, NOT_FINITE, OUT_OF_RANGE. A request
-    without a row has the reason MISSING_INPUT in the field `input`.
+    without a row has the reason MISSING_INPUT in the field `input`. A matrix
+    whose shape is no shape, or not that of its data, has the reason
+    WRONG_SHAPE in the field `matrix`; too many rows, TOO_MANY_ROWS.
     """
 
     def Predict(self, request, context):
         """Scores one row. Errors: INVALID_ARGUMENT (see above), NOT_FOUND (no such
         model or version), DEADLINE_EXCEEDED (too late: no work was done),
         UNAVAILABLE (the server drains, or the model's bundle was refused).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PredictBatch(self, request, context):
+        """Scores many rows at once, or none of them: one that is wrong fails the
+        call, and its error tells of all the faults in all the rows, as many as
+        fit. Errors are those of Predict, and RESOURCE_EXHAUSTED with
+        `google.rpc.RetryInfo` (too many rows are under way: try again later).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PredictStream(self, request_iterator, context):
+        """Scores rows as they come: each message is answered by one message, in
+        order. A message that cannot be scored is answered by its `error`, and the
+        stream goes on. The stream itself fails with UNAVAILABLE when the server
+        stops or the stream has come of age (open another, and send again what was
+        not answered), and with DEADLINE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,6 +119,16 @@ def add_PredictionServiceServicer_to_server(servicer, server):
                     servicer.Predict,
                     request_deserializer=forest_dot_v1_dot_prediction__service__pb2.PredictRequest.FromString,
                     response_serializer=forest_dot_v1_dot_prediction__service__pb2.PredictResponse.SerializeToString,
+            ),
+            'PredictBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.PredictBatch,
+                    request_deserializer=forest_dot_v1_dot_prediction__service__pb2.PredictBatchRequest.FromString,
+                    response_serializer=forest_dot_v1_dot_prediction__service__pb2.PredictBatchResponse.SerializeToString,
+            ),
+            'PredictStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.PredictStream,
+                    request_deserializer=forest_dot_v1_dot_prediction__service__pb2.PredictStreamRequest.FromString,
+                    response_serializer=forest_dot_v1_dot_prediction__service__pb2.PredictStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -96,13 +143,16 @@ class PredictionService(object):
 
     A row goes in by name (`Record`, the safe way: the server puts the features
     in order) or by position (`Vector`, the fast way: the order of
-    `ModelService.GetModel`).
+    `ModelService.GetModel`). Many rows go in as `Records` or as a `Matrix`. A
+    row gets the same answer to the last bit by each of these ways.
 
     Input that is wrong answers INVALID_ARGUMENT with `google.rpc.BadRequest`
     details, one violation for each fault: `field` is `rows[R].FEATURE`,
     `reason` is one of UNKNOWN_FEATURE, MISSING_FEATURE, MISSING_VALUE,
     WRONG_TYPE, WRONG_LENGTH, UNKNOWN_CATEGORY, NOT_FINITE, OUT_OF_RANGE. A request
-    without a row has the reason MISSING_INPUT in the field `input`.
+    without a row has the reason MISSING_INPUT in the field `input`. A matrix
+    whose shape is no shape, or not that of its data, has the reason
+    WRONG_SHAPE in the field `matrix`; too many rows, TOO_MANY_ROWS.
     """
 
     @staticmethod
@@ -122,6 +172,60 @@ class PredictionService(object):
             '/forest.v1.PredictionService/Predict',
             forest_dot_v1_dot_prediction__service__pb2.PredictRequest.SerializeToString,
             forest_dot_v1_dot_prediction__service__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PredictBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forest.v1.PredictionService/PredictBatch',
+            forest_dot_v1_dot_prediction__service__pb2.PredictBatchRequest.SerializeToString,
+            forest_dot_v1_dot_prediction__service__pb2.PredictBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PredictStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/forest.v1.PredictionService/PredictStream',
+            forest_dot_v1_dot_prediction__service__pb2.PredictStreamRequest.SerializeToString,
+            forest_dot_v1_dot_prediction__service__pb2.PredictStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,
