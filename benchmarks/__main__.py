@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks import comparison, container, names, soak, stall, start, tail, unary
+from benchmarks import comparison, container, names, soak, stall, start, tail, unary, workers
 from benchmarks.soak import GrowthError
 
 # What takes long and tells little of the server as it is: measured only if it is named.
@@ -21,7 +21,8 @@ def main() -> int:
         "names",
         nargs="*",
         metavar="NAME",
-        help="of peers, tail, container, stall, start, names, unary and soak; default: all but the last two",
+        help="of peers, tail, container, stall, start, names, workers, unary and soak; default: all but the "
+        "last two",
     )
     parser.add_argument(
         "--models",
@@ -42,13 +43,14 @@ def main() -> int:
         "stall": partial(stall.run, models, results, rounds),
         "start": partial(start.run, models, results, rounds),
         "names": partial(names.run, models, results, rounds),
+        "workers": partial(workers.run, models, results, rounds),
         "unary": partial(unary.run, models, results, rounds),
         "soak": partial(soak.run, arguments.minutes, results),
     }
     chosen = arguments.names or [name for name in measurements if name not in _BY_NAME_ONLY]
     if unknown := set(chosen) - set(measurements):
         parser.error(f"no measurement {', '.join(sorted(unknown))}")
-    if {"stall", "start", "names", "unary"} & set(chosen):
+    if {"stall", "start", "names", "workers", "unary"} & set(chosen):
         for model in ("fraud", "churn"):
             if not any((models / model).glob("*/manifest.json")):
                 parser.error(f"no bundle of {model} in {models}: make one with forest-export {model}")

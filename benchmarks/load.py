@@ -73,7 +73,13 @@ def framed(messages: Sequence[bytes]) -> bytes:
     return b"".join(struct.pack(">BI", 0, len(message)) + message for message in messages)
 
 
-def run(call: Call, calls: int, connections: int = CONNECTIONS, streams: int = STREAMS) -> Run:
+def run(
+    call: Call,
+    calls: int,
+    connections: int = CONNECTIONS,
+    streams: int = STREAMS,
+    core: int | str = cores.LOAD,
+) -> Run:
     """Call a server so many times, with so many calls at once on each connection: as fast as it answers.
 
     h2load counts a call that failed by its gRPC status as done. A failed call carries no message, though, so
@@ -84,7 +90,7 @@ def run(call: Call, calls: int, connections: int = CONNECTIONS, streams: int = S
         connections, streams = connections * streams, 1
     # Of fewer calls h2load makes fewer connections than it was told, and of 0 for one of them none ends.
     calls = max(calls, connections)
-    return _run(call, calls, ["-c", str(connections), "-m", str(streams)], skipped=0.0)
+    return _run(call, calls, ["-c", str(connections), "-m", str(streams)], skipped=0.0, core=core)
 
 
 def run_at(call: Call, rate: float, seconds: float) -> Run:
@@ -100,7 +106,7 @@ def run_at(call: Call, rate: float, seconds: float) -> Run:
     return _run(call, calls, options, skipped=2 * _PACED_CONNECTIONS / 1e3)
 
 
-def _run(call: Call, calls: int, options: list[str], skipped: float) -> Run:
+def _run(call: Call, calls: int, options: list[str], skipped: float, core: int | str = cores.LOAD) -> Run:
     program = shutil.which("h2load")
     if program is None:
         raise FileNotFoundError("h2load is missing: on Debian, apt-get install nghttp2-client")
@@ -113,7 +119,7 @@ def _run(call: Call, calls: int, options: list[str], skipped: float) -> Run:
         for header in call.headers:
             command += ["-H", header]
         output = subprocess.run(
-            cores.pinned(cores.LOAD, [*command, call.url]),
+            cores.pinned(core, [*command, call.url]),
             check=True,
             capture_output=True,
             text=True,

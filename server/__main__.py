@@ -3,19 +3,26 @@
 import logging
 import sys
 
-from server import config
-from server.server import Server
+from server import config, processors
+from server.workers import LOG_FORMAT, Supervisor
 
 
 def main() -> int:
     """Run the server until it is told to stop; return the exit status."""
     settings = config.read()
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
+    workers = settings.workers
+    if not isinstance(workers, int):
+        workers, reason = processors.workers()
+        logging.getLogger(__name__).info("workers: %d, by %s", workers, reason)
     try:
+        if workers > 1:
+            return Supervisor(settings, workers).run()
+        # Where there are workers, each brings in all that serving needs, and this process does not.
+        from server.server import Server  # noqa: PLC0415
+
         server = Server(settings)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         print(f"forest-serve: {error}", file=sys.stderr)
         return 1
     server.run()

@@ -20,14 +20,18 @@ class Call:
         Answers the caller's address. Called only by who needs it: asking costs.
     cancelled : bool
         Whether the caller is known to have gone. Only for work that takes long does a front find out.
+    names : callable
+        Answers the names in the caller's certificate: its subject alternative names, or where it has none its
+        common name. None if the caller showed no certificate.
     """
 
-    __slots__ = ("cancelled", "deadline", "metadata", "peer")
+    __slots__ = ("cancelled", "deadline", "metadata", "names", "peer")
 
     def __init__(self, deadline: float, metadata: Metadata, peer: Callable[[], str]):
         self.deadline = deadline
         self.metadata = metadata
         self.peer = peer
+        self.names: Callable[[], Sequence[str]] = tuple
         self.cancelled = False
 
     def expired(self) -> bool:

@@ -9,21 +9,23 @@ pinned, and tests/server/test_grpcio_front.py holds what is relied upon. See
 docs/decisions/0003-unary-path.md.
 """
 
-import errno
 import logging
 import math
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
+import grpc
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from server.call import Call, Exchange, Handler, Metadata, Method, Subscription, Unary, Work
+from server.followed import Followed
+from server.port import taken
 from server.status import Code, StatusError
+from server.tls import Certificates
 from server.turns import Turns
 
 _log = logging.getLogger(__name__)
@@ -56,6 +58,11 @@ class GrpcioFront:
         Channel arguments of the C core.
     exchange_age
         Seconds after which an exchange is ended, when the request in hand is answered.
+    certificates
+        For TLS. Each new connection gets those that are the newest.
+    shared
+        Whether other processes listen there too, and each gets a part of the connections. The port is then
+        one that `server.port.SharedPort` holds, and this front listens from its start on.
 
     Attributes
     ----------
@@ -74,28 +81,30 @@ class GrpcioFront:
         methods: Mapping[str, Method],
         address: str,
         options: Sequence[tuple[str, int]] = (),
+        *,
         exchange_age: float = math.inf,
+        certificates: Followed[Certificates] | None = None,
+        shared: bool = False,
     ):
         self._methods = {path.encode(): method for path, method in methods.items()}
         self._queue = cygrpc.CompletionQueue()
-        # Without so_reuseport=0 two servers could share a port, and each get a part of the calls.
+        # Without so_reuseport=0 two servers could share a port unasked, and each get a part of the calls.
         # Without bdp_probe=0 the C core would take in some MiB of each stream that is not read yet, and not
         # 64 KiB and the message in hand.
         # By default the C core would cancel calls at random once a thousand wait to be taken.
         own = (
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(shared)),
             ("grpc.http2.bdp_probe", 0),
             ("grpc.server.max_pending_requests", _MOST_WAITING),
             ("grpc.server.max_pending_requests_hard_limit", _MOST_WAITING),
         )
         self._server = cygrpc.Server((*own, *options), False)
         self._server.register_completion_queue(self._queue)
-        try:
-            self.port: int = 0 if _taken(address) else self._server.add_http2_port(address.encode())
-        except RuntimeError:
-            self.port = 0
-        if not self.port:
-            raise OSError(f"cannot listen on {address}: is something else listening there?")
+        self._named = bool(certificates and certificates.value.client_ca)
+        self._address = address
+        self._credentials = _credentials(certificates) if certificates else None
+        self._shared = shared
+        self.port: int = int(address.rpartition(":")[2]) if shared else self._listen()
         # Calls and the request for the next one: the loop ends when there are none, after shutdown.
         self._open: set[object] = set()
         self._arrived: list[_UnaryCall | _ExchangeCall] = []
@@ -108,6 +117,9 @@ class GrpcioFront:
 
     def start(self) -> None:
         """Begin to answer calls."""
+        if self._shared:
+            # Not before: from now on the kernel gives it connections that others would answer at once.
+            self._listen()
         self._server.start()
         self._request()
         self._turns.start()
@@ -129,6 +141,20 @@ class GrpcioFront:
             self._thread.join()
         self._turns.stop()
         self._server.destroy()
+
+    def _listen(self) -> int:
+        try:
+            port: int = (
+                0
+                if not self._shared and taken(self._address)
+                else self._server.add_http2_port(self._address.encode(), self._credentials)
+            )
+        except RuntimeError:
+            port = 0
+        if not port:
+            also = ", or does gRPC not take the certificate" if self._credentials else ""
+            raise OSError(f"cannot listen on {self._address}: is something else listening there{also}?")
+        return port
 
     def _request(self) -> None:
         self._open.add(_REQUEST)
@@ -205,6 +231,10 @@ class GrpcioFront:
     def _accept(self, event: Any) -> None:
         details, call = event.call_details, event.call
         context = Call(details.deadline, event.invocation_metadata, lambda: call.peer().decode())
+        if self._named:
+            context.names = lambda: [
+                name.decode(errors="replace") for name in cygrpc.peer_identities(call) or ()
+            ]
         method = self._methods.get(details.method)
         try:
             if type(method) is Unary:
@@ -563,29 +593,27 @@ def _unimplemented(path: bytes) -> Handler:
     return refuse
 
 
-def _taken(address: str) -> bool:
-    """Return whether something listens on a port at any address of a name.
+def _credentials(certificates: Followed[Certificates]) -> Any:
+    """Return what the C core asks for certificates, connection by connection."""
+    given = certificates.value
 
-    The C core is content with one address of several. If a port is taken at 127.0.0.1 alone, it would listen
-    at ::1, and a part of the calls to ``localhost`` would go to somebody else.
-    """
-    host, _, port = address.rpartition(":")
-    if port == "0":
-        return False
-    # The C core takes `localhost` for both, whatever the system's own names say.
-    for name in ("127.0.0.1", "::1") if host == "localhost" else (host.strip("[]"),):
-        try:
-            for family, kind, protocol, _, where in socket.getaddrinfo(
-                name, int(port), type=socket.SOCK_STREAM
-            ):
-                with socket.socket(family, kind, protocol) as probe:
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind(where)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return True
-            # Any other, as an address that this machine has not, is for the C core to judge.
-    return False
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration([(given.key, given.chain)], given.client_ca)
+
+    def newest() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal given
+        if given is certificates.value:
+            # Nothing new. That the C core takes this for an answer is missing in grpcio's types.
+            return None
+        given = certificates.value
+        return configuration()
+
+    credentials: Any = grpc.dynamic_ssl_server_credentials(
+        configuration(),
+        newest,  # type: ignore[arg-type]
+        require_client_authentication=given.client_ca is not None,
+    )
+    return credentials._credentials
 
 
 def _stops() -> StatusError:

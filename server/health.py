@@ -24,11 +24,14 @@ class Health:
     ----------
     names
         Names known from the start, all NOT_SERVING.
+    tell
+        Called with the state of every name whenever something is said.
     """
 
     name = "grpc.health.v1.Health"
 
-    def __init__(self, names: Iterable[str]):
+    def __init__(self, names: Iterable[str], tell: Callable[[Mapping[str, bool]], None] | None = None):
+        self._tell = tell
         self._lock = threading.Lock()
         self._serving = dict.fromkeys(names, False)
         self._watchers: dict[Send, str] = {}
@@ -41,9 +44,21 @@ class Health:
         """Say of each name whether it serves. A new name becomes known."""
         with self._lock:
             self._serving.update(dict.fromkeys(names, serving))
+            if self._tell:
+                self._tell(self._serving)
             for send, name in self._watchers.items():
                 if name in names:
                     send(self._response(name))
+
+    def follow(self, states: Mapping[str, bool]) -> None:
+        """Say of each name what another says of it. Who watches hears of what is new."""
+        for serving in (True, False):
+            names = [
+                name
+                for name, state in states.items()
+                if state is serving and self._serving.get(name) is not serving
+            ]
+            self.set(serving, *names)
 
     def serving(self, name: str) -> bool:
         """Return whether a name serves."""

@@ -14,8 +14,9 @@ from model_bundle.encoding import InvalidRows, OddRows
 from server import VERSION, scoring
 from server.admission import Admission
 from server.call import Call, Method, Unary, Work
+from server.catalog import Catalog
 from server.health import LIVENESS, Health
-from server.models import Model, Models
+from server.models import Model
 from server.outline import OutlineError, fields
 from server.scoring import Scored
 from server.status import invalid_fields, invalid_rows, undecodable
@@ -51,7 +52,7 @@ class InferenceService:
 
     name = "inference.GRPCInferenceService"
 
-    def __init__(self, models: Models, health: Health, admission: Admission):
+    def __init__(self, models: Catalog, health: Health, admission: Admission):
         self._models = models
         self._health = health
         self._admission = admission

@@ -7,7 +7,8 @@ from google.protobuf.message import DecodeError
 
 from model_bundle import manifest as bundle_manifest
 from server.call import Call, Method, Unary
-from server.models import Model, Models
+from server.catalog import Catalog
+from server.models import Model
 from server.status import invalid_request, undecodable
 
 _PAGE = 100
@@ -37,7 +38,7 @@ class ModelService:
 
     name = "forest.v1.ModelService"
 
-    def __init__(self, models: Models, max_batch_rows: int):
+    def __init__(self, models: Catalog, max_batch_rows: int):
         self._models = models
         self._max_batch_rows = max_batch_rows
 

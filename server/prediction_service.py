@@ -28,7 +28,7 @@ from model_bundle.encoding import InvalidRow, InvalidRows
 from server import rows, scoring
 from server.admission import Admission
 from server.call import Call, Exchange, Method, Unary, Work
-from server.models import Models
+from server.catalog import Catalog
 from server.outline import MatrixOutline, Outline, OutlineError, RecordsOutline, outline
 from server.status import Code, StatusError, invalid_request, invalid_row, invalid_rows, late, undecodable
 
@@ -55,7 +55,7 @@ class PredictionService:
 
     name = "forest.v1.PredictionService"
 
-    def __init__(self, models: Models, admission: Admission | None = None):
+    def __init__(self, models: Catalog, admission: Admission | None = None):
         self._models = models
         self._admission = admission or Admission()
 

@@ -3,15 +3,20 @@
 import logging
 import os
 import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from queue import SimpleQueue
 from types import FrameType
+from typing import Any
 
-from server import connections
+from server import access, connections, tls
+from server.access import Access, Policy
 from server.admission import Admission
 from server.call import Method
+from server.catalog import Catalog
 from server.config import Config
+from server.followed import INTERVAL, Followed
 from server.grpcio_front import GrpcioFront
 from server.health import LIVENESS, READINESS, STARTUP, Health
 from server.inference_service import InferenceService
@@ -19,6 +24,8 @@ from server.model_service import ModelService
 from server.models import Models
 from server.prediction_service import PredictionService
 from server.reflection import Reflection
+from server.tls import Certificates
+from server.workers import Line
 
 _log = logging.getLogger(__name__)
 
@@ -38,50 +45,51 @@ class Server:
     ----------
     config
         The settings.
+    line
+        To the supervisor, if this is one worker of several.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, line: Line | None = None):
+        self._line = line
         self._config = config
         # A signal's handler may put into it whatever the main thread is at. An Event has a lock, which the
         # main thread may just be holding.
         self._told_to_stop: SimpleQueue[int] = SimpleQueue()
         self._models = Models(config.models, config.bundle_digest, followed=config.watch > 0)
-        admission = Admission(config.max_batch_rows, config.max_rows_in_flight)
-        prediction = PredictionService(self._models, admission)
-        model = ModelService(self._models, config.max_batch_rows)
-        self._readiness = ["", READINESS, prediction.name, model.name, InferenceService.name]
-        self._health = Health([LIVENESS, STARTUP, *self._readiness])
-        inference = InferenceService(self._models, self._health, admission)
-        reflection = Reflection(
-            [prediction.name, model.name, inference.name, self._health.name, *Reflection.names[1:]]
-        )
-        health_methods = _paths(self._health.name, self._health.methods())
+        self._admission = Admission(config.max_batch_rows, config.max_rows_in_flight)
+        self._certificates = _certificates(config)
+        self._policy = _policy(config)
+        self._readiness = ["", READINESS, PredictionService.name, ModelService.name, InferenceService.name]
+        names = [LIVENESS, STARTUP, *self._readiness]
+        self._health = Health(names, line.tell if line else None)
+        # The health port is the whole server's: what any worker serves is served.
+        self._whole_health = Health(names) if line else self._health
         self._health_front = GrpcioFront(
-            "health", health_methods, f"{config.host}:{config.health_port}", _limits(config)
+            "health",
+            _paths(self._health.name, self._whole_health.methods()),
+            f"{config.host}:{config.health_port}",
+            _limits(config),
+            shared=line is not None,
         )
         self._front = GrpcioFront(
             "front",
-            {
-                **_paths(prediction.name, prediction.methods()),
-                **_paths(model.name, model.methods()),
-                **_paths(inference.name, inference.methods()),
-                **health_methods,
-                **{
-                    path: method
-                    for name in reflection.names
-                    for path, method in _paths(name, reflection.methods()).items()
-                },
-            },
+            self._methods() | _paths(self._health.name, self._health.methods()),
             f"{config.host}:{config.port}",
             _limits(config),
+            certificates=self._certificates,
+            shared=line is not None,
             # A connection that has aged out cancels what is still on it after the grace.
             exchange_age=0.8 * config.max_connection_age_grace,
         )
 
     def run(self) -> None:
         """Live from start to stop. Returns when everything in hand has been finished."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        if self._line:
+            self._whole_health.follow(self._line.states)
+            self._line.listen(self._whole_health.follow, lambda: self._told_to_stop.put(signal.SIGTERM))
+        else:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._on_signal)
         self._start()
         if self._told_to_stop.empty():
             self._serve()
@@ -89,7 +97,40 @@ class Server:
         self._drain()
         self._stop()
 
+    def _methods(self) -> dict[str, Method]:
+        """Return what can be called on the API's port beside health, by path."""
+        own = [PredictionService.name, ModelService.name, InferenceService.name]
+        reflection = Reflection([*own, self._health.name, *Reflection.names[1:]])
+        told = {
+            path: method
+            for name in reflection.names
+            for path, method in _paths(name, reflection.methods()).items()
+        }
+        if self._config.reflection == "off":
+            told = {}
+        if not self._policy:
+            return self._services(self._models) | told
+        guarded = Access(self._policy, self._models, self._services)
+        return guarded.methods() | (guarded.known(told) if self._config.reflection == "authorised" else told)
+
+    def _services(self, models: Catalog) -> dict[str, Method]:
+        """Return the methods of the services, by path, for who may see some models.
+
+        What they bound together, as rows in flight, they bound for all callers.
+        """
+        services = (
+            PredictionService(models, self._admission),
+            ModelService(models, self._config.max_batch_rows),
+            InferenceService(models, self._health, self._admission),
+        )
+        return {
+            path: method for each in services for path, method in _paths(each.name, each.methods()).items()
+        }
+
     def _start(self) -> None:
+        followed = [each for each in (self._certificates, self._policy) if each]
+        if followed:
+            threading.Thread(target=_follow, args=[followed], name="files", daemon=True).start()
         _log.info("STARTING: health on port %d", self._health_front.port)
         self._health_front.start()
         self._health.set(True, LIVENESS)
@@ -169,13 +210,55 @@ def _end(number: int, _frame: FrameType | None) -> None:
     os._exit(128 + number)
 
 
+def _follow(followed: Sequence[Followed[Any]]) -> None:
+    """Look at files for as long as the process lives."""
+    while True:
+        time.sleep(INTERVAL)
+        for each in followed:
+            each.look()
+
+
+def _certificates(config: Config) -> Followed[Certificates] | None:
+    certificate, key, client_ca = config.tls_certificate, config.tls_key, config.tls_client_ca
+    if not certificate or not key:
+        return None
+    files = [file for file in (certificate, key, client_ca) if file]
+    return Followed("certificate", files, lambda: tls.read(certificate, key, client_ca))
+
+
+def _policy(config: Config) -> Followed[Policy] | None:
+    file = config.access_policy
+    if not file:
+        return None
+    tokens = config.plaintext_tokens or config.tls_certificate is not None
+    certificates = config.tls_client_ca is not None
+    return Followed(
+        "access policy", [file], lambda: access.read(file, tokens=tokens, certificates=certificates)
+    )
+
+
 def _paths(service: str, methods: Mapping[str, Method]) -> dict[str, Method]:
     return {f"/{service}/{name}": method for name, method in methods.items()}
 
 
 def _limits(config: Config) -> list[tuple[str, int]]:
-    return [
+    limits = [
         ("grpc.max_connection_age_ms", round(config.max_connection_age * 1000)),
         ("grpc.max_connection_age_grace_ms", round(config.max_connection_age_grace * 1000)),
+        ("grpc.keepalive_timeout_ms", round(config.keepalive_timeout * 1000)),
+        # By itself the one above ends no connection (grpcio 1.85): this one does.
+        ("grpc.http2.ping_timeout_ms", round(config.keepalive_timeout * 1000)),
+        ("grpc.http2.min_ping_interval_without_data_ms", round(config.min_ping_interval * 1000)),
+        # Else the interval would be two hours while there is no call, whatever is said above.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_ping_strikes", config.max_ping_strikes),
+        ("grpc.max_concurrent_streams", config.max_concurrent_streams),
         ("grpc.max_receive_message_length", config.max_message_bytes),
     ]
+    if config.max_connection_idle:
+        limits.append(("grpc.max_connection_idle_ms", round(config.max_connection_idle * 1000)))
+    if config.keepalive_time:
+        limits.append(("grpc.keepalive_time_ms", round(config.keepalive_time * 1000)))
+        # Else the third question without a call in between would not be asked.
+        limits.append(("grpc.http2.max_pings_without_data", 0))
+    return limits

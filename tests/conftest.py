@@ -20,7 +20,7 @@ from model_export.export import Exported, export
 from model_export.recipe import Recipe
 from model_export.recipes.fraud import RECIPE
 
-pytest_plugins = ["tests.image_builder"]
+pytest_plugins = ["tests.certificates", "tests.image_builder"]
 
 # How long an example takes tells how busy the machine is.
 settings.register_profile("forest", deadline=None)

@@ -15,6 +15,7 @@ KUBERNETES = "1.31"
 OTHERS = {
     ("gateway.networking.k8s.io/v1", "GRPCRoute"),
     ("external-secrets.io/v1", "ExternalSecret"),
+    ("cert-manager.io/v1", "Certificate"),
 }
 
 

@@ -501,6 +501,18 @@ def test_the_kinds_of_others_are_left_to_the_cluster(tree: Path) -> None:
     assert {finding.rule for finding in found(tree)} == {"schema-valid"}
 
 
+def test_the_house_with_tls_by_the_server_keeps_its_rules(tmp_path: Path, needs_kustomize: None) -> None:
+    for folder in ("kustomize", "argocd"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    for file in tmp_path.glob("kustomize/overlays/*/*/kustomization.yaml"):
+        first, last = "components:\n", "  - release\n"
+        text = file.read_text().replace(first, first + "  - ../../../components/tls\n")
+        file.write_text(text.replace(last, "  - ../../../components/tls/host-names\n" + last))
+    git(tmp_path, "init", "-q", "-b", "main")
+    commit(tmp_path)
+    assert found(tmp_path) == ()
+
+
 def test_an_absent_release_file_is_told(tree: Path) -> None:
     (tree / release_file("prod", "fraud")).unlink()
     rules = {finding.rule for finding in found(tree)}

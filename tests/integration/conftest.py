@@ -68,6 +68,11 @@ def health_of() -> Callable[[str], dict[str, str]]:
     return ask
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the promise of test_restarts.py be kept more often than there is time for each day."""
+    parser.addoption("--restarts", type=int, default=6, help="so many restarts under load; default: 6")
+
+
 class Load:
     """Calls without a pause from several threads, and counts the answers of each server."""
 

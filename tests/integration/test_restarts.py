@@ -63,12 +63,14 @@ def _restart_under_load(  # noqa: PLR0917 - each once
     golden: list[Any],
     options: tuple[tuple[str, Any], ...],
     restarts: int,
+    *flags: str,
 ) -> tuple[Any, list[str]]:
     ports = [_free_port(), _free_port()]
 
     def start(index: int) -> Any:
         return start_server(
-            pair[index], "--host", "127.0.0.1", "--port", str(ports[index]), "--health-port", "0", *_LIFE
+            *(pair[index], "--host", "127.0.0.1", "--port", str(ports[index]), "--health-port", "0"),
+            *(*_LIFE, *flags),
         )
 
     servers = [start(index) for index in range(2)]
@@ -93,17 +95,21 @@ def _restart_under_load(  # noqa: PLR0917 - each once
     return load, digests
 
 
-def test_restarts_under_load_lose_no_call_of_a_client_that_checks_health(
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_restarts_under_load_lose_no_call_of_a_client_that_checks_health(  # noqa: PLR0917 - fixtures
     start_server: Callable[..., Any],
     connect: Callable[..., Any],
     call_without_pause: Callable[..., Any],
     pair: list[Path],
     golden: list[Any],
+    request: pytest.FixtureRequest,
+    workers: str,
 ) -> None:
     config = json.dumps(_ROUND_ROBIN | _HEALTH)
     options = (("grpc.service_config", config), _OWN_ACCORD)
+    restarts = request.config.getoption("--restarts", 6)
     load, _ = _restart_under_load(
-        start_server, connect, call_without_pause, pair, golden, options, restarts=6
+        *(start_server, connect, call_without_pause, pair, golden, options, restarts, "--workers", workers)
     )
     assert load.failures == []
     assert load.started > 1_000
@@ -119,9 +125,7 @@ def test_restarts_under_load_refuse_no_call_of_a_client_that_retries(
     # It does not check health, and so comes back to a server that drains, until that refuses it.
     config = json.dumps(_ROUND_ROBIN | _RETRY)
     options = (("grpc.service_config", config), _OWN_ACCORD)
-    load, _ = _restart_under_load(
-        start_server, connect, call_without_pause, pair, golden, options, restarts=2
-    )
+    load, _ = _restart_under_load(start_server, connect, call_without_pause, pair, golden, options, 2)
     # Who comes back to a server that is about to stop may have a call there in the instant in which the C
     # core shuts down. That call is CANCELLED, which nobody retries: one of each thread at most.
     assert set(load.failures) <= {"StatusCode.CANCELLED: CANCELLED"}

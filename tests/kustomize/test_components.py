@@ -37,7 +37,7 @@ def added(manifests, switch_on):
 
 def test_every_component_is_tested(tree):
     folders = {each.name for each in (tree / "kustomize" / "components").iterdir()}
-    assert folders == {*COMPONENTS, "external-secrets", "model-volume", "training"}
+    assert folders == {*COMPONENTS, "external-secrets", "model-volume", "tls", "training"}
 
 
 @pytest.mark.parametrize("name", ["gateway", "ingress", "nodeport", "loadbalancer"])
@@ -154,6 +154,70 @@ def test_model_volume_is_read_only_and_followed(switch_on, manifests, overlay, t
     settings = rendered.one("ConfigMap")
     assert settings["data"] == manifests.one("ConfigMap")["data"] | {"FOREST_WATCH": "10"}
     assert settings["immutable"] is True
+
+
+@pytest.fixture
+def with_tls(tree, render, overlay):
+    """Return a function that switches TLS on in an overlay, and renders it."""
+
+    def run():
+        file = overlay.folder(tree) / "kustomization.yaml"
+        first, last = "components:\n", "  - release\n"
+        text = file.read_text().replace(first, first + "  - ../../../components/tls\n")
+        file.write_text(text.replace(last, "  - ../../../components/tls/host-names\n" + last))
+        return render(overlay.folder(tree))
+
+    return run
+
+
+def test_tls_has_a_certificate_for_every_name_that_clients_use(with_tls, manifests, overlay):
+    rendered = with_tls()
+    certificate = rendered.one("Certificate")
+    assert certificate["metadata"] == {
+        "name": overlay.model + "-forest-tls",
+        "namespace": "forest-" + overlay.environment,
+        "labels": manifests.one("Deployment")["spec"]["selector"]["matchLabels"],
+    }
+    services = [each["metadata"] for each in manifests.of("Service")]
+    assert certificate["spec"]["dnsNames"] == [
+        f"{each['name']}.{each['namespace']}{domain}"
+        for each in sorted(services, key=lambda each: each["name"])
+        for domain in ("", ".svc", ".svc.cluster.local")
+    ]
+    assert "NAMESPACE" not in rendered.text
+    assert certificate["spec"]["privateKey"]["algorithm"] in {"ECDSA", "RSA"}, "gRPC takes no other"
+
+
+def test_tls_mounts_the_certificates_own_secret_where_the_settings_say(with_tls, manifests, overlay):
+    from server import config
+
+    rendered = with_tls()
+    pod = rendered.one("Deployment")["spec"]["template"]["spec"]
+    name = overlay.model + "-forest-tls"
+    assert rendered.one("Certificate")["spec"]["secretName"] == name
+    assert pod["volumes"] == [{"name": "tls", "secret": {"secretName": name, "defaultMode": 0o440}}]
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+    (server,) = pod["containers"]
+    assert server["volumeMounts"] == [{"name": "tls", "mountPath": "/tls", "readOnly": True}]
+    settings = rendered.one("ConfigMap")
+    assert settings["immutable"] is True
+    read = config.read([], settings["data"])
+    assert [str(read.tls_certificate), str(read.tls_key)] == ["/tls/tls.crt", "/tls/tls.key"]
+    assert settings["data"].items() > manifests.one("ConfigMap")["data"].items()
+    # Probes go on as they are: health stays plaintext.
+    (before,) = manifests.one("Deployment")["spec"]["template"]["spec"]["containers"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert server[probe] == before[probe]
+    for service in rendered.of("Service"):
+        assert [port["appProtocol"] for port in service["spec"]["ports"]] == ["https"]
+
+
+def test_argo_cd_may_apply_what_tls_adds(with_tls, overlay, rendered):
+    project = rendered("argocd").one("AppProject", "forest-" + overlay.environment)
+    allowed = {(each["group"], each["kind"]) for each in project["spec"]["namespaceResourceWhitelist"]}
+    for each in with_tls().objects:
+        group = each["apiVersion"].rpartition("/")[0]
+        assert (group, each["kind"]) in allowed
 
 
 @pytest.fixture

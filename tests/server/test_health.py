@@ -117,3 +117,15 @@ def test_watchers_that_come_and_go_while_states_change_hear_the_last_one(call: C
     assert len(stayed) == 2_002
     assert stayed[-1] == _SERVING
     assert len(health._watchers) == 1
+
+
+def test_what_is_said_is_told_and_followed_by_another(call: Call) -> None:
+    follower = Health(["a", "b"])
+    teller = Health(["a", "b"], follower.follow)
+    heard, _ = _watch(follower, "a", call)
+    teller.set(True, "a", "models/c")
+    teller.set(True, "b")
+    teller.set(False, "a")
+    # Who watches hears of each change, and of nothing else.
+    assert heard == [_NOT_SERVING, _SERVING, _NOT_SERVING]
+    assert [follower.serving(name) for name in ("a", "b", "models/c")] == [False, True, True]
