@@ -1,4 +1,4 @@
-"""The reference: histograms of what features and score looked like in training. docs/export.md has the format."""
+"""The reference: what features and score looked like in training, as histograms (docs/export.md)."""
 
 import json
 import math

@@ -121,10 +121,10 @@ def _is_version(name: str) -> bool:
 def _waiting(folder: Path, output: Path, formats: list[str]) -> Iterator[Path]:
     """Return the files of a folder that lack a report, in the order of their names."""
     for path in sorted(folder.iterdir()):
-        hidden = path.name.startswith(".")
-        if not hidden and path.name.endswith(_DATA) and path.is_file():
-            if not all(_place(output, path, name).exists() for name in formats):
-                yield path
+        if path.name.startswith(".") or not path.name.endswith(_DATA) or not path.is_file():
+            continue
+        if not all(_place(output, path, name).exists() for name in formats):
+            yield path
 
 
 def _place(output: Path, path: Path, name: str) -> Path:

@@ -4,6 +4,7 @@ docs/drift.md has the figures, which the tests print.
 """
 
 import os
+from collections import Counter as Counted
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -97,6 +98,12 @@ def tell(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> 
     return say
 
 
+def step(values: np.ndarray) -> float:
+    """Return a standard deviation; of whole numbers the next whole one: others are in no value's place."""
+    deviation = float(np.nanstd(values))
+    return deviation if (values[~np.isnan(values)] % 1).any() else max(round(deviation), 1)
+
+
 def draws(rows: Rows, size: int) -> Iterator[Rows]:
     random = np.random.default_rng(size)
     for _ in range(SAMPLES):
@@ -120,7 +127,7 @@ def test_a_fresh_sample_has_not_drifted(watched: Watched, tell: Callable[[str], 
                 found["moderate"] = found.get("moderate", 0) + 1
     whole = watched.levels(watched.held_out.rows)
     tell(
-        f"fresh: {found.get('great', 0)} great, {found.get('moderate', 0)} moderate of {comparisons} samples; "
+        f"fresh: {found} of {comparisons} samples; "
         f"all {len(watched.held_out.rows)} rows held out: {set(whole.values())}"
     )
     assert comparisons
@@ -135,61 +142,82 @@ def test_a_number_shifted_by_a_standard_deviation_is_found(watched: Watched, tel
     for size in SIZES:
         lost = []
         for index in numbers:
+            name = watched.features[index].name
+            values = watched.train.rows[:, index]
             rows = next(draws(watched.held_out.rows, size))
-            rows[:, index] += np.nanstd(watched.train.rows[:, index])
-            levels = watched.levels(rows)
-            others = [name for place, name in enumerate(levels) if place not in (index, len(levels) - 1)]
-            assert not [name for name in others if levels[name] == "great"]
-            if levels[watched.features[index].name] != "great":
-                lost.append(watched.features[index].name)
-        tell(f"shift, {size} rows: {len(numbers) - len(lost)} of {len(numbers)} found {lost}")
-        assert not lost
+            before = rows[:, index].copy()
+            for shift in (float(np.nanstd(values)), step(values)):
+                rows[:, index] = before + shift
+                levels = watched.levels(rows)
+                assert {levels[each] for each in levels if each not in (name, "score")} <= {
+                    "none",
+                    "moderate",
+                }
+                if levels[name] != "great":
+                    lost.append((name, shift))
+        tell(f"shift, {size} rows: {len(numbers) - len(lost)} of {len(numbers)} found; not {lost}")
+        # Whole numbers, of which there are few: what is between them is in the bin of the lower one.
+        assert {name for name, _ in lost} <= {"weathersit"}
+        assert not [name for name, shift in lost if shift % 1 == 0]
 
 
-@pytest.mark.parametrize("model", ["credit"])
-def test_months_in_another_order_are_found(watched: Watched, tell: Callable[[str], None]):
-    states = [watched.column(f"PAY_{month}") for month in (0, 2, 3, 4, 5, 6)]
-    bills = [watched.column(f"BILL_AMT{month}") for month in range(1, 7)]
-    paid = [watched.column(f"PAY_AMT{month}") for month in range(1, 7)]
-    orders = [order for order in permutations(range(6)) if order[0] != 0]
-    chosen = np.random.default_rng(0).permutation(len(orders))[:100]
-    found, moderate = 0, 0
-    for number in chosen:
-        order = list(orders[number])
+@pytest.mark.skipif(
+    not (SHARED / "data" / FILES["credit"]).exists(), reason="the generator's months are alike"
+)
+def test_months_in_another_order_are_found(capsys: pytest.CaptureFixture[str]):
+    watched = watch("credit", True)
+    of_months = [
+        [watched.column(f"PAY_{month}") for month in (0, 2, 3, 4, 5, 6)],
+        [watched.column(f"BILL_AMT{month}") for month in range(1, 7)],
+        [watched.column(f"PAY_AMT{month}") for month in range(1, 7)],
+    ]
+    # What is told of the newest month is spread otherwise than what is told of those before it.
+    found = {True: Counted(), False: Counted()}
+    orders = list(permutations(range(6)))[1:]
+    for order in np.random.default_rng(0).permutation(orders)[:SAMPLES]:
         rows = next(draws(watched.held_out.rows, 1_000))
-        for columns in (states, bills, paid):
+        for columns in of_months:
             rows[:, columns] = rows[:, [columns[place] for place in order]]
         levels = set(watched.levels(rows).values())
-        found += "great" in levels
-        moderate += "moderate" in levels
-    backwards = watched.held_out.rows.copy()
-    for columns in (states, bills, paid):
-        backwards[:, columns] = backwards[:, columns[::-1]]
-    levels = {name: level for name, level in watched.levels(backwards).items() if level != "none"}
-    tell(f"months: {found} great, {moderate} moderate of {len(chosen)} orders; backwards {levels}")
+        found[bool(order[0])][next(level for level in ("great", "moderate", "none") if level in levels)] += 1
+    with capsys.disabled():
+        print(
+            f"\nreal-credit: months in another order: the newest moved {found[True]}, not {found[False]}",
+            end="",
+        )
+    assert found[True]["great"] >= 0.9 * found[True].total()
+    assert found[False]["none"] <= 0.5 * found[False].total()
 
 
 @pytest.mark.parametrize("model", ["demand"])
-def test_a_season_and_a_month_are_found(watched: Watched, tell: Callable[[str], None]):
+def test_a_season_or_a_month_by_itself_is_found(watched: Watched, tell: Callable[[str], None]):
     everything = np.concatenate([watched.train.rows, watched.held_out.rows])
     month = everything[:, watched.column("mnth")]
+    random = np.random.default_rng(0)
     for name, groups in (
         ("seasons", [(12, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11)]),
         ("months", [(number,) for number in range(1, 13)]),
     ):
-        found, without = 0, 0
-        looked = 0
-        what = []
+        found, by_others, looked = 0, 0, 0
         for group in groups:
-            rows = everything[np.isin(month, group)]
-            if not len(rows):
+            rows = random.permutation(everything[np.isin(month, group)])[:1_000]
+            if len(rows) < SIZES[0]:
                 continue
             looked += 1
-            levels = watched.levels(rows[np.random.default_rng(0).choice(len(rows), 300, replace=False)])
-            found += levels["mnth"] == "great"
-            without += any(level == "great" for name, level in levels.items() if name != "mnth")
-            what.append([name for name, level in levels.items() if level == "great"])
-        tell(f"{name}: {found} of {looked} found by the month, {without} without it {what}")
+            levels = watched.levels(rows)
+            great = {feature for feature, level in levels.items() if level == "great"}
+            found += "mnth" in great
+            by_others += bool(great - {"mnth"})
+        tell(f"{name}: {found} of {looked} found by mnth, {by_others} of {looked} by others")
+        assert looked >= 2
+        assert found == looked
+        assert by_others >= 0.75 * looked
+
+
+@pytest.mark.parametrize("model", ["demand"])
+def test_what_only_goes_together_otherwise_is_not_found(watched: Watched):
+    # Said in docs/drift.md: each feature is judged alone.
     rows = watched.held_out.rows.copy()
     np.random.default_rng(0).shuffle(rows[:, watched.column("mnth")])
-    tell(f"the months' column shuffled: {[n for n, l in watched.levels(rows).items() if l != 'none']}")
+    levels = watched.levels(rows)
+    assert {level for name, level in levels.items() if name != "score"} == {"none"}
