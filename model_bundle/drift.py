@@ -1,4 +1,4 @@
-"""Drift: how far rows are from a reference, and whether that is more than chance. docs/drift.md explains both."""
+"""Drift: how far rows are from a reference, and whether that is more than chance (docs/drift.md)."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ rows there are, and so is only half of `judge`'s rule.
 """
 
 FALSE_ALARMS = 0.001
-"""How often chance may give one or more alarms, where nothing has drifted: of so many comparisons together."""
+"""How often chance may give an alarm where nothing has drifted: in all comparisons together."""
 
 # What a bin has besides its rows: Jeffreys' prior of a multinomial. It is taken away by no logarithm.
 _PRIOR = 0.5
