@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -46,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    # So a Job is ended: process 1 of a container would not even hear of it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from model_bundle import reference  # noqa: PLC0415
     from model_export.drift import report, rows  # noqa: PLC0415
 

@@ -50,9 +50,9 @@ def shares(compared: Compared) -> bytes:
             (now, _color(compared), "rows", 0.2),
         ):
             axes.bar(places + offset, counts[used] / max(counts.sum(), 1), 0.4, color=color, label=label)
-        # Of many bins every other is named.
+        # Of many bins every other is named, and the last.
         step = 1 + len(names) // 13
-        kept = [place for place in places if place % step == 0 or "to" not in names[place]]
+        kept = [*range(0, len(names) - step, step), len(names) - 1]
         axes.set_xticks(
             kept,
             [names[place] for place in kept],
