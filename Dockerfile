@@ -1,4 +1,5 @@
 # The image of one bundle with the server: `make image MODEL=fraud VERSION=1.0.0`. docs/image.md says why it is so.
+# The stage `export` is another image, which makes bundles: docs/training.md.
 #
 # BASE holds Python and the libraries of its system. BUILDER holds the same Python with pip and a shell; it may be
 # left out where BASE has them. The image itself needs neither.
@@ -50,6 +51,52 @@ RUN cd /opt/forest/app && rm -r server/requirements.txt server/image \
 FROM scratch AS sbom
 COPY --from=build /build/sbom.json /
 
+# What trains, and so cannot be small: scikit-learn with all that goes with it, by the lock of forest-export.
+FROM ${BUILDER} AS export-packages
+ENV PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_ROOT_USER_ACTION=ignore
+COPY model_export/requirements.txt /build/
+RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
+    PIP_CONFIG_FILE=/run/secrets/pip.conf python3 -m pip install --quiet --require-hashes --no-deps \
+    --only-binary=:all: --no-compile --target=/opt/forest/packages -r /build/requirements.txt
+RUN cd /opt/forest/packages \
+    && rm -rf bin onnx/backend/test \
+    && find . -depth \( -type d -name tests -o -name '*.pyi' -o -name '*.pxd' -o -name '*.h' -o -name '*.a' \) \
+        -exec rm -rf {} + \
+    && find . -type d -empty -delete \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash . \
+    && chmod -R a=rX,u+w . && find . -exec touch -hd @0 {} +
+
+FROM export-packages AS export-build
+COPY model_export /opt/forest/app/model_export
+COPY model_bundle /opt/forest/app/model_bundle
+RUN cd /opt/forest/app && rm model_export/requirements.txt \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash . \
+    && chmod -R a=rX,u+w . && find . -exec touch -hd @0 {} +
+
+FROM ${BASE} AS export
+ARG BASE
+ARG SERVER_VERSION
+COPY --from=export-packages /opt/forest/packages /opt/forest/packages
+COPY --from=export-build /opt/forest/app /opt/forest/app
+# /tmp is the one place to write to besides the folder of models: for matplotlib's list of fonts, and for joblib.
+ENV PYTHONPATH=/opt/forest/app:/opt/forest/packages \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONSAFEPATH=1 \
+    PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
+    OPENBLAS_NUM_THREADS=1 \
+    MPLCONFIGDIR=/tmp
+LABEL org.opencontainers.image.title="Forest Serving: export" \
+      org.opencontainers.image.description="Trains Random Forests, and writes their bundles: forest-export" \
+      org.opencontainers.image.version="${SERVER_VERSION}" \
+      org.opencontainers.image.base.name="${BASE}" \
+      forest-serving.server-version="${SERVER_VERSION}"
+USER 65532:65532
+WORKDIR /
+ENTRYPOINT ["python3", "-m", "model_export"]
+
+# The last stage is what is built where none is named.
 FROM ${BASE}
 ARG BASE
 ARG MODEL

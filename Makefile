@@ -24,7 +24,7 @@ PROTO_INSTALLED := .venv-proto/installed-$(call digest,proto/requirements.txt)
 .PHONY: cluster cluster-down cluster-test cluster-soak
 
 help: ## list these commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(EDITABLE) ## install everything, by its lock, into .venv
 
@@ -73,6 +73,11 @@ COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.1
 
 bench: setup ## measure the server, next to its peers
 	$(BIN)/python -m benchmarks
+
+.PHONY: export-image
+export-image: ## build the image that makes bundles in a cluster (docs/training.md)
+	@TARGET=export BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
+		PIP_CONF='$(PIP_CONF)' CA='$(CA)' server/image/build.sh
 
 image: ## build the image of one bundle: `make image MODEL=fraud VERSION=1.0.0`
 	@MODEL='$(MODEL)' VERSION='$(VERSION)' BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \

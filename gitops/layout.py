@@ -4,6 +4,8 @@ from pathlib import PurePosixPath
 
 KUSTOMIZE = PurePosixPath("kustomize")
 OVERLAYS = KUSTOMIZE / "overlays"
+# What runs beside the models, once for all environments.
+APPS = KUSTOMIZE / "apps"
 # As an overlay's own file calls the folder of environments.
 ENVS = "../../../envs"
 STAGING = "staging"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from gitops.error import GitopsError
@@ -42,6 +43,21 @@ OVERLAY_RULES: tuple[Callable[[Overlay], Iterator[str]], ...] = (
     life.rollout_ends,
     availability.budget_lets_nodes_drain,
     availability.pods_spread_by_release,
+    references.references_found,
+    network.peers_not_rewritten,
+    security.pod_restricted,
+    security.service_links_off,
+    security.token_not_mounted,
+    security.secrets_by_reference,
+    purity.nothing_of_the_moment,
+)
+# What runs beside the models comes from others, by a tag: no release pins it, and there is one of each.
+APP_RULES: tuple[Callable[[Overlay], Iterator[str]], ...] = (
+    images.container_known,
+    settings.settings_immutable,
+    settings.settings_named_by_content,
+    settings.settings_present,
+    selectors.selector_finds_pods,
     references.references_found,
     network.peers_not_rewritten,
     security.pod_restricted,
@@ -97,8 +113,8 @@ def lint(repository: Repository, against: str | None) -> Report:
         )
     with read(repository, compared) as tree:
         found = [Finding("builds", error) for _, error in tree.failures]
-        for rule in OVERLAY_RULES:
-            for overlay in tree.overlays:
+        for rules, overlays in ((OVERLAY_RULES, tree.overlays), (APP_RULES, tree.apps)):
+            for rule, overlay in product(rules, overlays):
                 told = _told(rule, overlay)
                 found += [Finding(_name(rule), f"{overlay.folder}: {message}") for message in told]
         for check in TREE_RULES:

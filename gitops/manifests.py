@@ -39,6 +39,14 @@ def pod_templates(manifests: Sequence[Manifest]) -> dict[str, Any]:
     }
 
 
+def workloads(manifests: Sequence[Manifest]) -> dict[str, Any]:
+    """Return the pod template of whatever makes pods, by what messages call it."""
+    found = {name(manifest): manifest["spec"]["template"] for manifest in of_kind(manifests, "Deployment")}
+    for manifest in of_kind(manifests, "CronJob"):
+        found[name(manifest)] = manifest["spec"]["jobTemplate"]["spec"]["template"]
+    return found
+
+
 def containers(template: Manifest) -> list[Manifest]:
     """Return every container of a pod template, those that start before the others too."""
     spec = template["spec"]

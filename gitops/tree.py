@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from gitops import manifests
 from gitops.error import GitopsError
-from gitops.layout import KUSTOMIZE, OVERLAYS, release_file
+from gitops.layout import APPS, KUSTOMIZE, OVERLAYS, release_file
 from gitops.manifests import Manifest
 from gitops.release import Release
 from gitops.rendering import render
@@ -19,19 +19,21 @@ from gitops.repository import Repository
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """One model in one environment; `release` is None where the release file cannot be read."""
+    """One model in one environment; `release` is None where the release file cannot be read.
+
+    What runs beside the models is one as well: of no environment, with its own name for a model's.
+    """
 
     environment: str
     model: str
     folder: PurePosixPath
-    rendered: str
     manifests: Sequence[Manifest]
     release: Release | None
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """All overlays, as the working tree has them; in `overlays` only those that build.
+    """All overlays, as the working tree has them; in `overlays` and `apps` only those that build.
 
     Attributes
     ----------
@@ -40,9 +42,10 @@ class Tree:
     environments : mapping
         What ``kustomize/overlays/<env>`` renders to, by environment.
     elsewhere : mapping
-        What overlays render to, or why not, in a folder that holds the files Git knows of and nothing else.
+        Why an environment, or what runs beside the models, is not the same in a folder that holds the files
+        Git knows of and nothing else, by folder; empty where it is.
     before : mapping
-        What overlays rendered to at the commit compared with, by folder; empty without one.
+        What environments rendered to at the commit compared with, by environment; empty without one.
     failures : sequence
         Folders that do not build, each with what kustomize says.
     """
@@ -51,9 +54,10 @@ class Tree:
     root: Path
     folders: Sequence[PurePosixPath]
     overlays: Sequence[Overlay]
+    apps: Sequence[Overlay]
     environments: Mapping[str, Sequence[Manifest]]
-    elsewhere: Mapping[PurePosixPath, tuple[str | None, str]]
-    before: Mapping[PurePosixPath, Sequence[Manifest]]
+    elsewhere: Mapping[PurePosixPath, str]
+    before: Mapping[str, Sequence[Manifest]]
     failures: Sequence[tuple[PurePosixPath, str]]
 
 
@@ -61,10 +65,7 @@ class Tree:
 def read(repository: Repository, against: str | None) -> Iterator[Tree]:
     """Render everything, and compare with the commit `against`, if there is one."""
     root = repository.folder
-    folders = sorted(
-        PurePosixPath(file.parent.relative_to(root).as_posix())
-        for file in (root / OVERLAYS).glob("*/*/kustomization.yaml")
-    )
+    folders, apps = _folders(root, OVERLAYS, "*/*"), _folders(root, APPS, "*")
     if not folders:
         raise GitopsError(f"{OVERLAYS}/<environment>/<model> holds no overlay: is this the right repository?")
     whole = sorted({folder.parent for folder in folders})
@@ -74,18 +75,28 @@ def read(repository: Repository, against: str | None) -> Iterator[Tree]:
         past.mkdir()
         if against and repository.git("ls-tree", against, "--", str(KUSTOMIZE)):
             repository.export(against, KUSTOMIZE, past)
-        now = list(pool.map(lambda folder: _try(root, folder), [*folders, *whole]))
-        then = list(pool.map(lambda folder: _try(past, folder), folders))
-        elsewhere = pool.map(lambda folder: _try(copy, folder), folders)
+        now = list(pool.map(lambda folder: _try(root, folder), [*folders, *whole, *apps]))
+        # An environment holds all of its overlays, which a rule sees to, and takes no longer than one.
+        then = list(pool.map(lambda folder: _try(past, folder), whole))
+        elsewhere = list(pool.map(lambda folder: _try(copy, folder), [*whole, *apps]))
         rendered = {folder: text for folder, text, _ in now if text is not None}
         yield Tree(
             repository,
             root,
             folders,
             [_overlay(root, folder, rendered[folder]) for folder in folders if folder in rendered],
+            [
+                Overlay("", folder.name, folder, manifests.read(rendered[folder]), None)
+                for folder in apps
+                if folder in rendered
+            ],
             {folder.name: manifests.read(rendered[folder]) for folder in whole if folder in rendered},
-            {folder: (text, error) for folder, text, error in elsewhere},
-            {folder: manifests.read(text) for folder, text, _ in then if text is not None},
+            {
+                folder: error or ("" if text == rendered[folder] else "it renders otherwise")
+                for folder, text, error in elsewhere
+                if folder in rendered
+            },
+            {folder.name: manifests.read(text) for folder, text, _ in then if text is not None},
             [(folder, error) for folder, _, error in now if error],
         )
 
@@ -93,6 +104,11 @@ def read(repository: Repository, against: str | None) -> Iterator[Tree]:
 def overlay(root: Path, folder: PurePosixPath) -> Overlay:
     """Return one overlay, rendered."""
     return _overlay(root, folder, render(root, folder))
+
+
+def _folders(root: Path, below: PurePosixPath, pattern: str) -> list[PurePosixPath]:
+    files = (root / below).glob(f"{pattern}/kustomization.yaml")
+    return sorted(PurePosixPath(file.parent.relative_to(root).as_posix()) for file in files)
 
 
 def _try(root: Path, folder: PurePosixPath) -> tuple[PurePosixPath, str | None, str]:
@@ -123,4 +139,4 @@ def _overlay(root: Path, folder: PurePosixPath, rendered: str) -> Overlay:
         release = Release.from_bytes((root / path).read_bytes(), str(path))
     except (OSError, GitopsError):
         release = None  # the rules on release files say why
-    return Overlay(environment, model, folder, rendered, manifests.read(rendered), release)
+    return Overlay(environment, model, folder, manifests.read(rendered), release)

@@ -1,6 +1,7 @@
 """The command ``forest-export``."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _export(options: argparse.Namespace) -> None:
+    # So a Job is ended: nothing is left behind, and process 1 of a container would not even hear of it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from model_export import recipe  # noqa: PLC0415
 
     found = recipe.find(options.model)

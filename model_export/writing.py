@@ -69,6 +69,7 @@ def write(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple
                 (aside / name).write_bytes(data)
             loaded = bundle.load(aside)
             loaded.session.close()
+            _flush(aside)
             if folder.exists():
                 raise _exists(folder)
             aside.rename(folder)
@@ -77,6 +78,13 @@ def write(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple
             raise _exists(folder) from error
         raise WritingError(f"{error.filename or folder}: {error.strerror or error}") from error
     return folder, loaded.digest
+
+
+def _flush(folder: Path) -> None:
+    """Have the disk hold all of a folder's files: the rename must not outlive them when power fails."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def _check_schema(manifest: bytes) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).parents[1]
-# What `make image` reads, besides a bundle.
+# What `make image` and `make export-image` read, besides a bundle.
 _CONTEXT = (
     *("Dockerfile", ".dockerignore", "Makefile", "pyproject.toml"),
-    *("server", "model_bundle", "clients/python/forest"),
+    *("server", "model_bundle", "model_export", "clients/python/forest"),
 )
 # A Debian with Python and nothing that serving does not need.
 _BASE = ("mmdebstrap", "--variant=minbase", "--include=python3-minimal,libpython3.11-stdlib", "bookworm")
@@ -29,9 +29,13 @@ class UnavailableError(Exception):
     """What this machine lacks to build an image: the reason of a skip."""
 
 
-def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
+def run(
+    *command: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None, seconds: int = 280
+) -> str:
     """Return what a command prints; fail with all that it says if it fails."""
-    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=280)
+    done = subprocess.run(
+        command, env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=seconds
+    )
     assert done.returncode == 0, f"{command}:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     return done.stdout
 

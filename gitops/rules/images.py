@@ -12,13 +12,13 @@ _PINNED = re.compile(r"[^@\s]+:(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]*)@sha256:[0-9a
 
 def image_pinned(overlay: Overlay) -> Iterator[str]:
     """Every image has a tag that says something, and a digest."""
-    for deployment, template in manifests.pod_templates(overlay.manifests).items():
+    for place, template in manifests.workloads(overlay.manifests).items():
         for container in manifests.containers(template):
             image = container.get("image", "")
             found = _PINNED.fullmatch(image)
             if image and (not found or found["tag"] == "latest"):
                 yield (
-                    f"Deployment {deployment}: container {container['name']} runs {image}, which is not "
+                    f"{place}: container {container['name']} runs {image}, which is not "
                     "REPOSITORY:TAG@sha256:…: pin it, for what a tag means can change under a rollback"
                 )
 
@@ -44,11 +44,11 @@ def image_released(overlay: Overlay) -> Iterator[str]:
 
 def container_known(overlay: Overlay) -> Iterator[str]:
     """A patch for a container that is not there adds one, without an image."""
-    for deployment, template in manifests.pod_templates(overlay.manifests).items():
+    for place, template in manifests.workloads(overlay.manifests).items():
         for container in manifests.containers(template):
             if not container.get("image"):
                 yield (
-                    f"Deployment {deployment}: container {container['name']} has no image, so a "
+                    f"{place}: container {container['name']} has no image, so a "
                     "patch made it: the "
                     f"release's patch is for {CONTAINER}, which must be the base's name; mend "
                     "whichever is mistyped"

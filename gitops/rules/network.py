@@ -10,7 +10,7 @@ def peers_not_rewritten(overlay: Overlay) -> Iterator[str]:
     """A kustomization that adds labels to selectors adds them to a policy's peers as well."""
     own = {
         label
-        for template in manifests.pod_templates(overlay.manifests).values()
+        for template in manifests.workloads(overlay.manifests).values()
         for label in template["metadata"].get("labels", {}).items()
     }
     for policy in manifests.of_kind(overlay.manifests, "NetworkPolicy"):

@@ -24,8 +24,9 @@ def _named(item: Manifest) -> Iterator[tuple[str, str]]:
     spec = item.get("spec", {})
     if item["kind"] == "HorizontalPodAutoscaler":
         yield spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]
-    elif item["kind"] == "Deployment":
-        name = spec["template"]["spec"].get("serviceAccountName", "default")
+    elif item["kind"] in ("Deployment", "CronJob"):
+        (template,) = manifests.workloads([item]).values()
+        name = template["spec"].get("serviceAccountName", "default")
         if name != "default":
             yield "ServiceAccount", name
     elif item["kind"] == "GRPCRoute":

@@ -10,13 +10,18 @@ from gitops.tree import Overlay, Tree
 
 
 def release_file_stable(tree: Tree) -> Iterator[str]:
-    """Each release file is, byte for byte, what the tool writes, and alone in its folder."""
+    """Each release file is, byte for byte, what the tool writes, and alone in its folder.
+
+    A server that follows a volume has none.
+    """
+    followed = {entry.folder for entry in tree.overlays if _follows(entry)}
     for folder in tree.folders:
         path = release_file(folder.parent.name, folder.name)
         try:
             Release.from_bytes((tree.root / path).read_bytes(), str(path))
         except FileNotFoundError:
-            yield f"{path} is absent: `forest-gitops release` or `promote` writes it; never delete one"
+            if folder not in followed:
+                yield f"{path} is absent: `forest-gitops release` or `promote` writes it; never delete one"
         except GitopsError as error:
             yield str(error)
         others = [file.name for file in (tree.root / path.parent).glob("*") if file.name != path.name]
@@ -95,3 +100,12 @@ def environment_whole(tree: Tree) -> Iterator[str]:
                 f"{entry.folder} does: list `{entry.model}` among its resources, and change "
                 "nothing on the way"
             )
+
+
+def _follows(overlay: Overlay) -> bool:
+    """Whether the models are a volume's, not the image's."""
+    return any(
+        manifests.variables(overlay.manifests, container).get("FOREST_WATCH", "0") != "0"
+        for template in manifests.pod_templates(overlay.manifests).values()
+        for container in manifests.containers(template)
+    )

@@ -51,7 +51,7 @@ def schema_valid(tree: Tree) -> Iterator[str]:
 def _objects(tree: Tree) -> Iterator[tuple[str, str, Manifest]]:
     """Yield place, model and object: those of the overlays, then what environments have besides."""
     seen: list[Any] = []
-    for overlay in tree.overlays:
+    for overlay in (*tree.overlays, *tree.apps):
         for item in overlay.manifests:
             seen.append(item)
             yield str(overlay.folder), overlay.model, item

@@ -13,9 +13,9 @@ _ENFORCE = "pod-security.kubernetes.io/enforce"
 
 
 def pod_restricted(overlay: Overlay) -> Iterator[str]:
-    """A pod template passes Pod Security `restricted`: else its ReplicaSet makes no pod."""
-    for deployment, template in manifests.pod_templates(overlay.manifests).items():
-        spec, place = template["spec"], f"Deployment {deployment}"
+    """A pod template passes Pod Security `restricted`: else nobody makes a pod of it."""
+    for place, template in manifests.workloads(overlay.manifests).items():
+        spec = template["spec"]
         context = spec.get("securityContext", {})
         for field in ("hostNetwork", "hostPID", "hostIPC"):
             if spec.get(field):
@@ -55,8 +55,9 @@ def pod_restricted(overlay: Overlay) -> Iterator[str]:
 
 
 def namespace_restricted(tree: Tree) -> Iterator[str]:
-    """Every environment's namespace enforces `restricted`, and models are in it."""
-    for environment, found in tree.environments.items():
+    """Every namespace enforces `restricted`, and what runs is in one that is rendered with it."""
+    apps = {app.model: app.manifests for app in tree.apps}
+    for environment, found in (*tree.environments.items(), *apps.items()):
         namespaces = {item["metadata"]["name"]: item for item in manifests.of_kind(found, "Namespace")}
         for namespace in namespaces.values():
             if namespace["metadata"].get("labels", {}).get(_ENFORCE) != "restricted":
@@ -68,30 +69,26 @@ def namespace_restricted(tree: Tree) -> Iterator[str]:
             if deployment["metadata"].get("namespace") not in namespaces:
                 yield (
                     f"{manifests.name(deployment)} ({environment}) is in namespace "
-                    f"{deployment['metadata'].get('namespace')}, which the environment does not render: set "
-                    "`namespace` in its envs component"
+                    f"{deployment['metadata'].get('namespace')}, which is not rendered there: set "
+                    "`namespace` in the environment's envs component"
                 )
 
 
 def service_links_off(overlay: Overlay) -> Iterator[str]:
     """For a Service forest-… Kubernetes adds variables FOREST_…, which the server refuses."""
-    for deployment, template in manifests.pod_templates(overlay.manifests).items():
+    for place, template in manifests.workloads(overlay.manifests).items():
         if template["spec"].get("enableServiceLinks") is not False:
             yield (
-                f"Deployment {deployment}: set enableServiceLinks: false, or a Service called "
-                "forest-… puts variables "
+                f"{place}: set enableServiceLinks: false, or a Service called forest-… puts variables "
                 "FOREST_… into the container, and the server does not start"
             )
 
 
 def token_not_mounted(overlay: Overlay) -> Iterator[str]:
-    """The server asks nothing of Kubernetes: its pod has no token."""
-    for deployment, template in manifests.pod_templates(overlay.manifests).items():
+    """No pod asks anything of Kubernetes: none has a token."""
+    for place, template in manifests.workloads(overlay.manifests).items():
         if template["spec"].get("automountServiceAccountToken") is not False:
-            yield (
-                f"Deployment {deployment}: set automountServiceAccountToken: false, for the "
-                "server needs no token"
-            )
+            yield (f"{place}: set automountServiceAccountToken: false, for it needs no token")
 
 
 def secrets_by_reference(overlay: Overlay) -> Iterator[str]:

@@ -11,7 +11,7 @@ from gitops.tree import Overlay, Tree
 def selector_unchanged(tree: Tree) -> Iterator[str]:
     """A Deployment's selector is immutable in the cluster: a sync of another one fails."""
     for overlay in tree.overlays:
-        before = _selectors(tree.before.get(overlay.folder, ()))
+        before = _selectors(tree.before.get(overlay.environment, ()))
         for deployment, selector in _selectors(overlay.manifests).items():
             if before.get(deployment, selector) != selector:
                 yield (
@@ -24,12 +24,14 @@ def selector_unchanged(tree: Tree) -> Iterator[str]:
 
 def selector_finds_pods(overlay: Overlay) -> Iterator[str]:
     """What selects pods selects the model's own, by a label at least."""
-    templates = manifests.pod_templates(overlay.manifests).values()
+    templates = manifests.workloads(overlay.manifests).values()
     labels = [template["metadata"].get("labels", {}) for template in templates]
     kinds = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy")
     for item in manifests.of_kind(overlay.manifests, *kinds):
         spec = item["spec"]
         selector = spec.get("podSelector" if item["kind"] == "NetworkPolicy" else "selector") or {}
+        if item["kind"] == "NetworkPolicy" and not selector and not {"ingress", "egress"} & spec.keys():
+            continue  # a namespace's default, which lets nobody in or out
         chosen = selector if item["kind"] == "Service" else selector.get("matchLabels", {})
         if not chosen or not any(chosen.items() <= pod.items() for pod in labels):
             yield (

@@ -33,7 +33,7 @@ def settings_named_by_content(overlay: Overlay) -> Iterator[str]:
 def settings_present(overlay: Overlay) -> Iterator[str]:
     """Every ConfigMap that a pod asks for is rendered beside it."""
     known = {item["metadata"]["name"] for item in manifests.of_kind(overlay.manifests, "ConfigMap")}
-    for deployment, template in manifests.pod_templates(overlay.manifests).items():
+    for place, template in manifests.workloads(overlay.manifests).items():
         asked = [volume.get("configMap", {}).get("name") for volume in template["spec"].get("volumes", [])]
         for container in manifests.containers(template):
             asked += [source.get("configMapRef", {}).get("name") for source in container.get("envFrom", [])]
@@ -43,7 +43,6 @@ def settings_present(overlay: Overlay) -> Iterator[str]:
             ]
         for missing in sorted({name for name in asked if name} - known):
             yield (
-                f"Deployment {deployment} asks for ConfigMap {missing}, which is not rendered: "
-                "generate it, under the "
-                "name that the Deployment uses"
+                f"{place} asks for ConfigMap {missing}, which is not rendered: generate it, under the "
+                "name that is used there"
             )

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the image of one bundle with docker, podman or buildah, whichever is there, and its SBOM beside it in build/.
 # Settings are variables: MODEL and VERSION; BASE, BUILDER, IMAGE, ENGINE, PIP_CONF and CA if wanted (docs/image.md).
+# With TARGET=export it is the image that makes bundles (docs/training.md), of no model.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -9,9 +10,16 @@ fail() {
     exit 1
 }
 
-[ -n "${MODEL:-}" ] && [ -n "${VERSION:-}" ] || fail "which bundle? make image MODEL=fraud VERSION=1.0.0"
-manifest=models/$MODEL/$VERSION/manifest.json
-[ -f "$manifest" ] || fail "no $manifest: make the bundle with forest-export $MODEL --version $VERSION"
+server=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
+if [ "${TARGET:-}" = export ]; then
+    image=${IMAGE:-localhost/forest-serving/export}:$server
+else
+    [ -n "${MODEL:-}" ] && [ -n "${VERSION:-}" ] || fail "which bundle? make image MODEL=fraud VERSION=1.0.0"
+    manifest=models/$MODEL/$VERSION/manifest.json
+    [ -f "$manifest" ] || fail "no $manifest: make the bundle with forest-export $MODEL --version $VERSION"
+    tag=$VERSION-$server
+    image=${IMAGE:-localhost/forest-serving/$MODEL}:$tag
+fi
 
 if [ -z "${ENGINE:-}" ]; then
     # A docker command without its daemon is no engine.
@@ -26,12 +34,6 @@ if [ -z "${ENGINE:-}" ]; then
     fi
 fi
 
-digest=sha256:$(sha256sum "$manifest" | cut -d ' ' -f 1)
-server=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
-tag=$VERSION-$server
-image=${IMAGE:-localhost/forest-serving/$MODEL}:$tag
-sbom=build/$MODEL-$tag.sbom.json
-
 # The same inputs give the same layers, as far as the engine allows: no time of the build gets in.
 case $ENGINE in
 docker) set -- docker build --build-arg SOURCE_DATE_EPOCH=0 ;;
@@ -39,13 +41,21 @@ podman) set -- podman build --layers --timestamp 0 ;;
 buildah) set -- buildah build --layers --timestamp 0 ;;
 *) fail "ENGINE is $ENGINE, but must be docker, podman or buildah" ;;
 esac
-set -- "$@" --build-arg "MODEL=$MODEL" --build-arg "VERSION=$VERSION" \
-    --build-arg "BUNDLE_DIGEST=$digest" --build-arg "SERVER_VERSION=$server"
+set -- "$@" --build-arg "SERVER_VERSION=$server"
 [ -z "${BASE:-}" ] || set -- "$@" --build-arg "BASE=$BASE"
 [ -z "${BUILDER:-}" ] || set -- "$@" --build-arg "BUILDER=$BUILDER"
 [ -z "${PIP_CONF:-}" ] || set -- "$@" --secret "id=pip.conf,src=$PIP_CONF"
 [ -z "${CA:-}" ] || set -- "$@" --secret "id=ca.pem,src=$CA"
 
+if [ "${TARGET:-}" = export ]; then
+    "$@" --target export --tag "$image" .
+    echo "$image"
+    exit
+fi
+
+digest=sha256:$(sha256sum "$manifest" | cut -d ' ' -f 1)
+sbom=build/$MODEL-$tag.sbom.json
+set -- "$@" --build-arg "MODEL=$MODEL" --build-arg "VERSION=$VERSION" --build-arg "BUNDLE_DIGEST=$digest"
 "$@" --tag "$image" .
 # A second build, of which nothing is left to do but to write the file.
 "$@" --quiet --target sbom --output type=local,dest=build/sbom . >/dev/null

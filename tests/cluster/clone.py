@@ -1,4 +1,4 @@
-"""A clone of the repository that Argo CD syncs: this very tree, with one model and another address."""
+"""A clone of the repository that Argo CD syncs: this very tree, but one model alone, and another address."""
 
 import shutil
 import subprocess
@@ -44,6 +44,11 @@ class Clone:
             whole["resources"] = [f"../../namespaces/{environment}", MODEL]
             file.write_text(yaml.safe_dump(whole))
             (self.folder / release_file(environment, MODEL)).write_bytes(first.release.to_bytes())
+        # What runs beside the models has images from elsewhere, and a name that may be taken here.
+        file = self.folder / "argocd" / "kustomization.yaml"
+        root = yaml.safe_load(file.read_text())
+        root["resources"] = [each for each in root["resources"] if Path(each).stem != "mlflow"]
+        file.write_text(yaml.safe_dump(root))
         place = self.folder / "argocd" / "repository.yaml"
         document = yaml.safe_load(place.read_text())
         document["data"] = {"url": self._setting.repository_in_cluster, "revision": "main"}

@@ -18,6 +18,7 @@ from gitops.tree import overlay
 ROOT = Path(__file__).parents[2]
 FIXTURE = Path(__file__).parent / "fixtures" / "kustomize"
 
+DIGEST = f"sha256:{'3' * 64}"
 DEPLOYMENT = "base/deployment.yaml"
 BASE = "base/kustomization.yaml"
 PROD = "overlays/prod/fraud/kustomization.yaml"
@@ -505,6 +506,115 @@ def test_an_absent_release_file_is_told(tree: Path) -> None:
     rules = {finding.rule for finding in found(tree)}
     assert {"builds", "nothing-outside-git"} & rules
     assert any("never delete one" in str(finding) for finding in found(tree))
+
+
+def test_a_server_that_follows_a_volume_needs_no_release(tree: Path) -> None:
+    folder = tree / "kustomize/overlays/prod/fraud"
+    (folder / "release/kustomization.yaml").unlink()
+    file = folder / "kustomization.yaml"
+    pinned = (
+        f"images:\n  - {{name: forest, newName: registry.example/forest, newTag: 0.1.0, digest: {DIGEST}}}\n"
+    )
+    file.write_text(file.read_text().replace("  - release\n", "") + pinned)
+    assert {finding.rule for finding in found(tree)} == {"release-file-stable"}
+    settings = tree / "kustomize" / BASE
+    settings.write_text(settings.read_text().replace("literals:\n", "literals:\n      - FOREST_WATCH=10\n"))
+    # Staging's release still pins a bundle.
+    assert {str(finding).split(":")[0] for finding in found(tree)} == {"kustomize/overlays/staging/fraud"}
+
+
+def test_an_overlay_that_trains_as_the_document_has_it_is_right(
+    tmp_path: Path, needs_kustomize: None
+) -> None:
+    shutil.copytree(ROOT / "kustomize", tmp_path / "kustomize")
+    git(tmp_path, "init", "-q", "-b", "main")
+    commit(tmp_path)
+    document = (ROOT / "docs" / "training.md").read_text()
+    text = document.partition("```yaml\n")[2].partition("```")[0]
+    first, _, overlay = text.partition("\n")
+    place = tmp_path / first.removeprefix("# ")
+    place.write_text(overlay)
+    shutil.rmtree(place.parent / "release")
+    assert found(tmp_path) == ()
+
+
+CRON_JOB = """\
+apiVersion: batch/v1
+kind: CronJob
+metadata:
+  name: training
+spec:
+  schedule: 0 0 1 1 *
+  jobTemplate:
+    spec:
+      template:
+        metadata:
+          labels: {app: training}
+        spec:
+          restartPolicy: Never
+          automountServiceAccountToken: false
+          enableServiceLinks: false
+          securityContext:
+            runAsNonRoot: true
+            seccompProfile: {type: RuntimeDefault}
+          containers:
+            - name: export
+              image: registry.example/export:0.1.0@DIGEST
+              securityContext:
+                allowPrivilegeEscalation: false
+                readOnlyRootFilesystem: true
+                capabilities: {drop: [ALL]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rule"),
+    [
+        ("@DIGEST", "", "image-pinned"),
+        ("image: registry.example/export:0.1.0@DIGEST", "env: []", "container-known"),
+        ("readOnlyRootFilesystem: true", "runAsUser: 0", "pod-restricted"),
+        ("enableServiceLinks: false", "hostname: training", "service-links-off"),
+        ("automountServiceAccountToken: false", "serviceAccountName: forest", "token-not-mounted"),
+        (
+            "restartPolicy: Never",
+            "serviceAccountName: absent\n          restartPolicy: Never",
+            "references-found",
+        ),
+        ("image:", "envFrom: [{configMapRef: {name: absent}}]\n              image:", "settings-present"),
+        ("restartPolicy: Never", "restartsPolicy: Never", "schema-valid"),
+    ],
+)
+def test_a_job_is_judged_as_a_server_is(tree: Path, before: str, after: str, rule: str) -> None:
+    (tree / "kustomize/base/training.yaml").write_text(CRON_JOB.replace("DIGEST", DIGEST))
+    kustomization = tree / "kustomize" / BASE
+    kustomization.write_text(
+        kustomization.read_text().replace("resources:\n", "resources:\n  - training.yaml\n")
+    )
+    assert found(tree) == ()
+    assert before in CRON_JOB
+    (tree / "kustomize/base/training.yaml").write_text(
+        CRON_JOB.replace(before, after, 1).replace("DIGEST", DIGEST)
+    )
+    told = found(tree)
+    assert rule in {finding.rule for finding in told}
+    assert all("CronJob" in finding.message for finding in told)
+
+
+def test_what_runs_beside_the_models_is_judged_too(tree: Path) -> None:
+    folder = tree / "kustomize/apps/tool"
+    folder.mkdir(parents=True)
+    (folder / "kustomization.yaml").write_text("namespace: tool\nresources: [namespace.yaml, tool.yaml]\n")
+    space = (tree / "kustomize/namespaces/prod/namespace.yaml").read_text()
+    (folder / "namespace.yaml").write_text(space)
+    job = CRON_JOB.replace("@DIGEST", "")
+    (folder / "tool.yaml").write_text(job)
+    # A tag is enough there.
+    assert found(tree) == ()
+    (folder / "tool.yaml").write_text(job.replace("runAsNonRoot: true", "runAsUser: 0"))
+    (folder / "namespace.yaml").write_text(space.replace("restricted", "baseline"))
+    assert {finding.rule for finding in found(tree)} == {"pod-restricted", "namespace-restricted"}
+    (folder / "namespace.yaml").unlink()
+    assert {finding.rule for finding in found(tree)} == {"builds"}
 
 
 def test_a_file_beside_the_release_is_told(tree: Path) -> None:

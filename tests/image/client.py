@@ -2,7 +2,9 @@
 
 import json
 import sys
+import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,12 @@ def everything(bundle: str) -> dict[str, Any]:
         }
 
 
+def health() -> dict[str, str]:
+    """Ask for health alone."""
+    with grpc.insecure_channel(HEALTH) as channel:
+        return _health(channel)
+
+
 def state() -> dict[str, Any]:
     """Ask for health, and for why a model is refused."""
     with grpc.insecure_channel(HEALTH) as channel:
@@ -106,10 +114,47 @@ def until_drained() -> dict[str, int]:
                 return {"answered": answered, "lost": lost}
 
 
+def follow() -> dict[str, Any]:
+    """Call without a pause until standard input ends; say which version answers first, and count all."""
+    answers: Counter[str] = Counter()
+    failures: list[str] = []
+    ended = threading.Event()
+    request = PredictRequest(model="fraud", vector=Vector(values=[0.0] * 30))
+
+    def call(predict: Any) -> None:
+        while not ended.is_set():
+            try:
+                version = predict(request, timeout=20).version
+            except grpc.RpcError as error:
+                failures.append(f"{error.code()}: {error.details()}")
+                continue
+            if version not in answers:
+                print(version, flush=True)
+            answers[version] += 1
+
+    # No retries, which would hide a call that was dropped.
+    with grpc.insecure_channel(API, [("grpc.enable_retries", 0)]) as channel:
+        predict = PredictionServiceStub(channel).Predict
+        threads = [threading.Thread(target=call, args=(predict,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        sys.stdin.read()
+        ended.set()
+        for thread in threads:
+            thread.join()
+    return {"answers": answers, "failures": failures}
+
+
 if __name__ == "__main__":
     task, *arguments = sys.argv[1:]
     print(
         json.dumps(
-            {"everything": everything, "state": state, "until_drained": until_drained}[task](*arguments)
+            {
+                "everything": everything,
+                "follow": follow,
+                "health": health,
+                "state": state,
+                "until_drained": until_drained,
+            }[task](*arguments)
         )
     )

@@ -9,9 +9,11 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -107,19 +109,69 @@ def image(
     print(f"make image: {time.monotonic() - started:.0f} s")
     name, _, sbom = said.splitlines()[-3:]
     config, layers = push(name)
+    with _mounted(name, builder) as root:
+        yield Image(name, said, context / sbom.split()[1], config, layers[1:], layers[0].stat().st_size, root)
+
+
+@pytest.fixture(scope="session")
+def export_image(
+    builder: dict[str, str],
+    build_settings: dict[str, str],
+    write_context: Callable[[Path], Path],
+    push: Callable[[str], Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Image]:
+    """Return the image that makes bundles. It has no SBOM."""
+    context = write_context(tmp_path_factory.mktemp("context"))
+    variables = ("ENGINE=buildah", *(f"{key}={value}" for key, value in build_settings.items()))
+    # Four times as many packages as the server's.
+    said = run(
+        "make", "--no-print-directory", "export-image", *variables, env=builder, cwd=context, seconds=800
+    )
+    name = said.splitlines()[-1]
+    config, layers = push(name)
+    with _mounted(name, builder) as root:
+        yield Image(name, said, Path(), config, layers[1:], layers[0].stat().st_size, root)
+
+
+@contextmanager
+def _mounted(name: str, builder: dict[str, str]) -> Iterator[Path]:
+    """Give an image's files, all layers together."""
     container = run("buildah", "from", name, env=builder).strip()
-    root = Path(run("buildah", "mount", container, env=builder).strip())
-    yield Image(name, said, context / sbom.split()[1], config, layers[1:], layers[0].stat().st_size, root)
+    yield Path(run("buildah", "mount", container, env=builder).strip())
     run("buildah", "rm", container, env=builder)
 
 
 class Container:
-    """The image under runc as Kubernetes runs a restricted pod, in a network of its own that leads nowhere.
+    """An image under runc as Kubernetes runs a restricted pod, in a network of its own that leads nowhere.
 
-    0.5 CPU, 512 MiB, no capabilities, no new privileges, uid 65532, a read-only root, nowhere else to write.
+    0.5 CPU, 512 MiB, no capabilities, no new privileges, a read-only root.
+
+    Parameters
+    ----------
+    image : Image
+    folder : Path
+        For what runc needs.
+    environment : dict
+        Variables beside the image's own.
+    arguments : sequence of str
+        What the entry point is given.
+    user : int, optional
+        Instead of the image's own.
+    mounts : dict
+        Folders of this machine, by where they are seen, each with its options; None is a tmpfs.
     """
 
-    def __init__(self, image: Image, folder: Path, environment: dict[str, str]):
+    def __init__(
+        self,
+        image: Image,
+        folder: Path,
+        environment: dict[str, str],
+        *,
+        arguments: Sequence[str] = (),
+        user: int | None = None,
+        mounts: Mapping[str, tuple[Path | None, str]] = MappingProxyType({}),
+    ):
         self.id = f"forest-{os.getpid()}-{folder.name}"
         self._network = Path("/run/netns") / self.id
         self._folder = folder
@@ -133,10 +185,11 @@ class Container:
             "ociVersion": "1.0.2",
             "root": {"path": str(image.root), "readonly": True},
             "process": {
-                "args": config["Entrypoint"],
+                "args": [*config["Entrypoint"], *arguments],
                 "env": config["Env"] + [f"{key}={value}" for key, value in environment.items()],
                 "cwd": config["WorkingDir"],
-                "user": dict(zip(("uid", "gid"), map(int, config["User"].split(":")), strict=True)),
+                "user": dict(zip(("uid", "gid"), map(int, config["User"].split(":")), strict=True))
+                | ({} if user is None else {"uid": user}),
                 "capabilities": {},
                 "noNewPrivileges": True,
             },
@@ -148,6 +201,22 @@ class Container:
                     "source": "tmpfs",
                     "options": ["nosuid", "mode=755"],
                 },
+                *(
+                    {
+                        "destination": place,
+                        "type": "tmpfs",
+                        "source": "tmpfs",
+                        "options": ["mode=1777", option],
+                    }
+                    if source is None
+                    else {
+                        "destination": place,
+                        "type": "bind",
+                        "source": str(source),
+                        "options": ["bind", option],
+                    }
+                    for place, (source, option) in mounts.items()
+                ),
             ],
             "linux": {
                 "namespaces": [*spaces, {"type": "network", "path": str(self._network)}],
@@ -165,6 +234,7 @@ class Container:
         self.process = subprocess.Popen(
             ["runc", "--root", folder / "runc", "run", "--bundle", folder, self.id],
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if arguments else None,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -189,6 +259,7 @@ class Container:
                 *(str(Path(__file__).with_name("client.py")), *map(str, arguments)),
             ],
             env=os.environ | {"PYTHONPATH": str(_ROOT / "clients/python")},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -229,15 +300,21 @@ class Container:
 
 
 @pytest.fixture(scope="session")
-def start(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Container]]:
-    """Return a function that starts a container, with variables beside the image's own."""
+def start_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Container]]:
+    """Return a function that starts a container of an image."""
     started: list[Container] = []
 
-    def run_image(**environment: str) -> Container:
-        container = Container(image, tmp_path_factory.mktemp("container"), environment)
+    def run_image(image: Image, environment: dict[str, str], **options: Any) -> Container:
+        container = Container(image, tmp_path_factory.mktemp("container"), environment, **options)
         started.append(container)
         return container
 
     yield run_image
     for container in started:
         container.close()
+
+
+@pytest.fixture(scope="session")
+def start(image: Image, start_image: Callable[..., Container]) -> Callable[..., Container]:
+    """Return a function that starts a container of the image, with variables beside its own."""
+    return lambda **environment: start_image(image, environment)

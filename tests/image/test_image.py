@@ -160,6 +160,9 @@ def test_in_a_restricted_pod_it_serves_and_drains(
         f"{answer['median_seconds'] * 1000:.1f} ms a call, with 0.5 CPU"
     )
 
+    # As compose asks: by a command of the image's own.
+    probed = container.execute("import sys; from server import probe; sys.exit(probe.main([]))")
+    assert probed == "readiness on port 50052: SERVING\n"
     assert set(answer["health"].values()) == {"SERVING"}
     assert answer["health"].keys() >= {"liveness", "startup", "readiness", "", "models/fraud"}
     for label, probability, expected_label, expected_probability in answer["answers"]:

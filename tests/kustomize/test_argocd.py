@@ -49,7 +49,9 @@ def test_these_objects_and_no_others(argocd):
         ("AppProject", "forest"),
         ("AppProject", "forest-prod"),
         ("AppProject", "forest-staging"),
+        ("AppProject", "mlflow"),
         ("Application", "forest"),
+        ("Application", "mlflow"),
         ("Application", "prod-namespaces"),
         ("Application", "staging-namespaces"),
         ("ApplicationSet", "prod"),
@@ -72,7 +74,7 @@ def test_the_repository_is_said_in_one_place(argocd):
         (generator,) = each["spec"]["generators"]
         assert (generator["git"]["repoURL"], generator["git"]["revision"]) == tuple(repository.values())
         sources.append(each["spec"]["template"]["spec"]["source"])
-    assert len(sources) == 5
+    assert len(sources) == 6
     for source in sources:
         assert (source["repoURL"], source["targetRevision"]) == tuple(repository.values())
 
@@ -99,8 +101,8 @@ def test_a_project_allows_what_is_there_and_nothing_else(argocd, rendered, envir
         if "kind" in each and each["kind"] != "Component":
             objects.append(each)
     there = {(each["apiVersion"].rpartition("/")[0], each["kind"]) for each in objects}
-    # And what a Deployment makes: of kinds that a project does not allow, Argo CD shows nothing at all.
-    made = {("apps", "ReplicaSet"), ("", "Pod")}
+    # And what these make: of kinds that a project does not allow, Argo CD shows nothing at all.
+    made = {("apps", "ReplicaSet"), ("batch", "Job"), ("", "Pod")}
     assert made.isdisjoint(there)
     assert {(each["group"], each["kind"]) for each in allowed} == there | made
     assert ("", "Secret") not in there
@@ -162,6 +164,26 @@ def test_a_commit_wakes_those_whom_it_concerns_and_no_others(argocd, overlays, e
         assert not [place for place in watched for other in foreign if other.is_relative_to(place)]
     application = argocd.one("Application", environment + "-namespaces")
     path = application["spec"]["source"]["path"]
+    watched = _watched(application["metadata"]["annotations"][PLACES], path)
+    for used in _used(ROOT / path):
+        assert any(used.is_relative_to(place) for place in watched)
+
+
+def test_mlflow_waits_for_sync_in_a_project_of_its_own(argocd, rendered):
+    mlflow = rendered("kustomize/apps/mlflow")
+    application = argocd.one("Application", "mlflow")
+    project = argocd.one("AppProject", "mlflow")["spec"]
+    spec = application["spec"]
+    assert spec["project"] == "mlflow"
+    assert spec["syncPolicy"] == {"syncOptions": ["FailOnSharedResource=true"], "retry": RETRY}
+    assert project["destinations"] == [spec["destination"]]
+    allowed = [*project["clusterResourceWhitelist"], *project["namespaceResourceWhitelist"]]
+    there = {(each["apiVersion"].rpartition("/")[0], each["kind"]) for each in mlflow.objects}
+    assert {(each["group"], each["kind"]) for each in allowed} == there | {
+        ("apps", "ReplicaSet"),
+        ("", "Pod"),
+    }
+    path = spec["source"]["path"]
     watched = _watched(application["metadata"]["annotations"][PLACES], path)
     for used in _used(ROOT / path):
         assert any(used.is_relative_to(place) for place in watched)

@@ -1,7 +1,12 @@
 """Each optional part, switched on in each overlay."""
 
+from pathlib import Path
+
 import pytest
 
+from model_export.__main__ import _parser
+
+INSTANCE = "app.kubernetes.io/instance"
 COMPONENTS = ["gateway", "ingress", "nodeport", "loadbalancer", "log-volume", "registry-credentials"]
 
 
@@ -33,7 +38,7 @@ def added(manifests, switch_on):
 def test_every_component_is_tested(tree):
     folders = {each.name for each in (tree / "kustomize" / "components").iterdir()}
     # drift-report has a file of its own.
-    assert folders == {*COMPONENTS, "drift-report", "external-secrets", "model-volume"}
+    assert folders == {*COMPONENTS, "drift-report", "external-secrets", "model-volume", "training"}
 
 
 @pytest.mark.parametrize("name", ["gateway", "ingress", "nodeport", "loadbalancer"])
@@ -150,3 +155,73 @@ def test_model_volume_is_read_only_and_followed(switch_on, manifests, overlay, t
     settings = rendered.one("ConfigMap")
     assert settings["data"] == manifests.one("ConfigMap")["data"] | {"FOREST_WATCH": "10"}
     assert settings["immutable"] is True
+
+
+@pytest.fixture
+def trained(tree, overlay, switch_on):
+    """Return an overlay as docs/training.md has it: its server follows what its training writes."""
+    document = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    (example,) = [block for block in document.split("```yaml\n")[1:] if "components/training" in block]
+    text = example.partition("```")[0]
+    assert text.startswith("# kustomize/overlays/staging/fraud/kustomization.yaml\n")
+    text = text.replace("envs/staging", "envs/" + overlay.environment)
+    (overlay.folder(tree) / "kustomization.yaml").write_text(
+        text.replace("models/fraud", "models/" + overlay.model)
+    )
+    return switch_on()
+
+
+def test_training_writes_what_the_server_follows_and_reads_what_is_trained_on(trained, overlay):
+    pod = trained.one("CronJob")["spec"]["jobTemplate"]["spec"]["template"]
+    (export,) = pod["spec"]["containers"]
+    # The model is the pod's own label, so that one component does for all.
+    (model,) = export["env"]
+    assert model["valueFrom"] == {"fieldRef": {"fieldPath": f"metadata.labels['{INSTANCE}']"}}
+    assert pod["metadata"]["labels"] == {INSTANCE: overlay.model, "app.kubernetes.io/name": "forest-training"}
+    options = _parser().parse_args([overlay.model if each == "$(MODEL)" else each for each in export["args"]])
+    assert (options.model, str(options.out), options.version) == (overlay.model, "/models", "1.1.0")
+    claims = {each["name"]: each.get("persistentVolumeClaim") for each in pod["spec"]["volumes"]}
+    mounts = {
+        each["mountPath"]: (each["name"], each.get("readOnly", False)) for each in export["volumeMounts"]
+    }
+    assert mounts == {"/models": ("models", False), "/data": ("data", True), "/tmp": ("tmp", False)}
+    assert options.data.is_relative_to("/data")
+    (served,) = trained.one("Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert claims["models"]["claimName"] == served["persistentVolumeClaim"]["claimName"]
+    assert served["persistentVolumeClaim"]["readOnly"]
+    # Another user than the server's writes, and the server's group may read.
+    server = trained.one("Deployment")["spec"]["template"]["spec"]["securityContext"]
+    context = pod["spec"]["securityContext"]
+    assert context["runAsUser"] not in (0, server["runAsUser"])
+    assert context["fsGroup"] == context["runAsGroup"] == server["runAsGroup"]
+
+
+def test_training_runs_when_a_person_says_so_once_and_comes_to_an_end(trained):
+    cron_job = trained.one("CronJob")
+    assert cron_job["spec"]["suspend"] is True
+    assert "hook" not in str(cron_job["metadata"]), "a sync trains nothing"
+    job = cron_job["spec"]["jobTemplate"]["spec"]
+    assert (job["backoffLimit"], job["activeDeadlineSeconds"]) == (0, 3600)
+    assert job["ttlSecondsAfterFinished"] == 86400
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_training_is_restricted_and_calls_nobody(trained, overlay):
+    spec = trained.one("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (export,) = spec["containers"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert (spec["automountServiceAccountToken"], spec["enableServiceLinks"]) == (False, False)
+    assert export["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert export["resources"].keys() == {"requests", "limits"}
+    policy = trained.one("NetworkPolicy", f"{overlay.model}-forest-training")["spec"]
+    pod = trained.one("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
+    assert policy == {"podSelector": {"matchLabels": pod}, "policyTypes": ["Ingress", "Egress"]}
+    for kind in ("Service", "PodDisruptionBudget"):
+        for each in trained.of(kind):
+            selector = each["spec"]["selector"]
+            assert not selector.get("matchLabels", selector).items() <= pod.items(), "no call goes to it"

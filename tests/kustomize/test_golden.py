@@ -29,6 +29,7 @@ def golden(request, tree, overlays, promote_first, render):
     folders = {f"{each.environment}-{each.model}.yaml": each.folder(tree) for each in overlays}
     for environment in sorted({each.environment for each in overlays}):
         folders[f"{environment}-namespaces.yaml"] = tree / "kustomize" / "namespaces" / environment
+    folders |= {f"{folder.name}.yaml": folder for folder in (tree / "kustomize" / "apps").iterdir()}
     folders["argocd.yaml"] = ROOT / "argocd"
     texts = {name: render(folder).text for name, folder in folders.items()}
     if request.config.getoption("--refresh-golden", default=False):

@@ -37,7 +37,7 @@ def test_environments_are_valid(rendered, invalid, environment, version):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_components_are_valid(tree, overlay, render, invalid, version):
     file = overlay.folder(tree) / "kustomization.yaml"
-    names = ["ingress", "nodeport", "loadbalancer", "log-volume", "registry-credentials"]
+    names = ["ingress", "nodeport", "loadbalancer", "log-volume", "registry-credentials", "training"]
     lines = "".join(f"  - ../../../components/{name}\n" for name in names)
     file.write_text(file.read_text().replace("components:\n", "components:\n" + lines))
     for each in render(overlay.folder(tree)).objects:

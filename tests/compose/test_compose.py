@@ -1,0 +1,234 @@
+"""compose.yaml: valid, pinned, healthy by its own word, and on loopback alone.
+
+It is read by the library that `docker compose` is made of: its schema, its interpolation, its references.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from server import config
+
+ROOT = Path(__file__).parents[2]
+_LOADER = Path(__file__).parent / "loader"
+_NO_NETWORK = r"dial tcp|i/o timeout|connection refused|module lookup disabled"
+_VARIABLES = {"FOREST_IMAGE": "localhost/fraud:1.0.0", "POSTGRES_PASSWORD": "a", "GRAFANA_PASSWORD": "b"}
+SERVICES = ["grafana", "mlflow", "postgres", "prometheus", "server"]
+
+
+@pytest.fixture(scope="session")
+def loader() -> Path:
+    """Return the program that reads a compose file: built once, and kept under its sources' digest."""
+    sources = b"".join((_LOADER / name).read_bytes() for name in ("go.mod", "go.sum", "main.go"))
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    binary = cache / "forest-serving" / "tools" / f"compose-{hashlib.sha256(sources).hexdigest()[:16]}"
+    if binary.exists():
+        return binary
+    if not shutil.which("go"):
+        pytest.skip("go is not on PATH: with it (1.24 or newer) compose's own reader is built")
+    binary.parent.mkdir(parents=True, exist_ok=True)
+    partial = binary.with_name(f".{binary.name}-{os.getpid()}")
+    made = subprocess.run(
+        ["nice", "go", "build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", partial, "."],
+        cwd=_LOADER,
+        env=os.environ | {"CGO_ENABLED": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode and re.search(_NO_NETWORK, made.stderr):
+        pytest.skip(f"go reaches no module proxy: {made.stderr.splitlines()[-1]}")
+    assert made.returncode == 0, made.stderr
+    partial.rename(binary)
+    return binary
+
+
+def _load(loader: Path, file: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [loader, file], cwd=ROOT, env=variables, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="session")
+def services(loader: Path) -> dict[str, Any]:
+    """Return the services as compose understands them."""
+    done = _load(loader, ROOT / "compose.yaml", _VARIABLES)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, "a warning: " + done.stderr
+    return json.loads(done.stdout)["services"]
+
+
+@pytest.fixture(params=SERVICES)
+def service(request: pytest.FixtureRequest, services: dict[str, Any]) -> dict[str, Any]:
+    return services[request.param]
+
+
+def test_these_services_and_no_others(services: dict[str, Any]) -> None:
+    assert sorted(services) == SERVICES
+
+
+@pytest.mark.parametrize("name", sorted(_VARIABLES))
+def test_it_does_not_start_without_what_is_this_machines_own_and_says_so(loader: Path, name: str) -> None:
+    for value in ({}, {name: ""}):
+        others = {key: value for key, value in _VARIABLES.items() if key != name}
+        done = _load(loader, ROOT / "compose.yaml", others | value)
+        assert done.returncode == 1
+        assert f"required variable {name} is missing a value: copy .env.example to .env, and" in done.stderr
+
+
+def test_no_password_is_in_git() -> None:
+    example = dict(
+        line.split("=", 1)
+        for line in (ROOT / ".env.example").read_text().splitlines()
+        if line[:1] not in ("", "#")
+    )
+    assert example.keys() == _VARIABLES.keys()
+    assert {name for name, value in example.items() if value} == {"FOREST_IMAGE"}
+    assert subprocess.run(["git", "check-ignore", "-q", ".env"], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_misspelt_key_is_seen(loader: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text((ROOT / "compose.yaml").read_text().replace("healthcheck:", "healthchecks:", 1))
+    assert "healthchecks" in _load(loader, wrong, _VARIABLES).stderr
+
+
+def test_versions_are_pinned() -> None:
+    images = {
+        name: each["image"]
+        for name, each in yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].items()
+    }
+    assert images.pop("server").startswith("${FOREST_IMAGE:?")
+    for image in images.values():
+        assert re.fullmatch(r"[a-z.]+/[a-z/]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)?(@sha256:[0-9a-f]{64})?", image)
+
+
+def test_each_says_how_it_is(service: dict[str, Any]) -> None:
+    check = service["healthcheck"]
+    assert check["test"][0] == "CMD", "no shell"
+    assert {"interval", "timeout", "retries", "start_period"} <= check.keys()
+
+
+def test_the_servers_health_is_a_command_of_its_own(services: dict[str, Any]) -> None:
+    program, flag, module = services["server"]["healthcheck"]["test"][1:]
+    assert (program, flag) == ("python3", "-m")
+    assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file()
+    config.read([], services["server"]["environment"])
+
+
+def test_nobody_but_this_machine_may_call(service: dict[str, Any]) -> None:
+    for port in service.get("ports", []):
+        assert port["host_ip"] == "127.0.0.1"
+    assert "network_mode" not in service
+
+
+def test_each_may_do_as_little_as_it_can(service: dict[str, Any]) -> None:
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "cap_add", "pid", "ipc", "devices"} & service.keys()
+    for volume in service.get("volumes", []):
+        if volume["type"] == "bind":
+            assert volume["read_only"] is True
+            assert volume["source"].startswith("./")
+            assert "docker.sock" not in volume["source"]
+
+
+def test_what_is_mounted_is_there(services: dict[str, Any]) -> None:
+    mounted = [
+        volume["source"]
+        for service in services.values()
+        for volume in service.get("volumes", [])
+        if volume["type"] == "bind"
+    ]
+    # The models are made by `make serve` or `forest-export`.
+    assert all((ROOT / source).exists() for source in mounted if source != "./models")
+
+
+def test_mlflow_waits_for_its_database_and_tells_nobody(services: dict[str, Any]) -> None:
+    mlflow, postgres = services["mlflow"], services["postgres"]
+    assert mlflow["depends_on"]["postgres"]["condition"] == "service_healthy"
+    assert mlflow["environment"]["PGPASSWORD"] == postgres["environment"]["POSTGRES_PASSWORD"]
+    user, host, database = re.fullmatch(
+        r"postgresql\+psycopg2://(\w+)@(\w+):5432/(\w+)", mlflow["environment"]["MLFLOW_BACKEND_STORE_URI"]
+    ).groups()
+    assert host in services
+    assert (user, database) == (
+        postgres["environment"]["POSTGRES_USER"],
+        postgres["environment"]["POSTGRES_DB"],
+    )
+    assert mlflow["environment"]["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+# --- Prometheus and Grafana
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """Return the program that checks Prometheus' files."""
+    found = shutil.which("promtool")
+    if not found:
+        pytest.skip("promtool is not on PATH (apt-get install prometheus)")
+    return found
+
+
+def test_prometheus_reads_its_configuration(promtool: str) -> None:
+    file = ROOT / "compose" / "prometheus.yaml"
+    done = subprocess.run([promtool, "check", "config", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_asks_services_that_are_there(services: dict[str, Any]) -> None:
+    jobs = yaml.safe_load((ROOT / "compose" / "prometheus.yaml").read_text())["scrape_configs"]
+    targets = {each["job_name"]: each["static_configs"][0]["targets"] for each in jobs}
+    assert targets.keys() <= services.keys()
+    for name, (target,) in targets.items():
+        assert target.partition(":")[0] in (name, "localhost")
+        if name != "server":
+            # Those are at the port that people use as well.
+            assert int(target.partition(":")[2]) in {port["target"] for port in services[name]["ports"]}
+
+
+def test_grafana_finds_its_source_and_its_dashboards(services: dict[str, Any]) -> None:
+    folder = ROOT / "compose" / "grafana"
+    (source,) = yaml.safe_load((folder / "provisioning/datasources/prometheus.yaml").read_text())[
+        "datasources"
+    ]
+    host, port = re.fullmatch(r"http://(\w+):(\d+)", source["url"]).groups()
+    assert int(port) in {each["target"] for each in services[host]["ports"]}
+    (provider,) = yaml.safe_load((folder / "provisioning/dashboards/dashboards.yaml").read_text())[
+        "providers"
+    ]
+    mounts = {volume["target"]: volume["source"] for volume in services["grafana"]["volumes"]}
+    dashboards = list((ROOT / mounts[provider["options"]["path"]]).glob("*.json"))
+    assert dashboards
+    for file in dashboards:
+        dashboard = json.loads(file.read_text())
+        assert dashboard["uid"] == file.stem
+        panels = dashboard["panels"]
+        assert len({panel["id"] for panel in panels}) == len(panels)
+        for panel in panels:
+            assert panel["datasource"] == {"type": "prometheus", "uid": source["uid"]}
+            assert panel["targets"]
+
+
+def test_what_the_dashboards_ask_is_promql(promtool: str, tmp_path: Path) -> None:
+    expressions = [
+        target["expr"]
+        for file in (ROOT / "compose/grafana/dashboards").glob("*.json")
+        for panel in json.loads(file.read_text())["panels"]
+        for target in panel["targets"]
+    ]
+    rules = [{"record": f"checked:{number}", "expr": each} for number, each in enumerate(expressions)]
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "checked", "rules": rules}]}))
+    done = subprocess.run([promtool, "check", "rules", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
