@@ -63,7 +63,7 @@ def drawing() -> Iterator[None]:
 
 def precision_recall(tally: Tally, threshold: float) -> bytes:
     """Draw precision against recall, and the threshold's point."""
-    with _axes("Recall", "Precision") as (axes, svg):
+    with canvas("Recall", "Precision") as (axes, svg):
         precision, recall = tally.precision(), tally.recall()
         axes.step([0, *recall], [precision[0], *precision], where="pre", color=POSITIVE)
         share = tally.positives.sum() / (tally.positives.sum() + tally.negatives.sum())
@@ -76,7 +76,7 @@ def precision_recall(tally: Tally, threshold: float) -> bytes:
 
 def receiver_operating(tally: Tally, threshold: float) -> bytes:
     """Draw recall against the false positive rate, and the threshold's point."""
-    with _axes("False positive rate", "True positive rate (recall)") as (axes, svg):
+    with canvas("False positive rate", "True positive rate (recall)") as (axes, svg):
         rate, recall = tally.false_positives() / tally.negatives.sum(), tally.recall()
         axes.plot([0, *rate], [0, *recall], color=NEGATIVE)
         axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1.2, label="chance")
@@ -88,7 +88,7 @@ def receiver_operating(tally: Tally, threshold: float) -> bytes:
 
 def threshold_choice(tally: Tally, threshold: float) -> bytes:
     """Draw F1, precision and recall against the threshold."""
-    with _axes("Threshold", "On rows out of bag") as (axes, svg):
+    with canvas("Threshold", "On rows out of bag") as (axes, svg):
         for name, values, color, width in (
             ("precision", tally.precision(), NEGATIVE, 1.2),
             ("recall", tally.recall(), _GOLD, 1.2),
@@ -103,7 +103,7 @@ def threshold_choice(tally: Tally, threshold: float) -> bytes:
 
 def scores(tally: Tally, threshold: float, labels: tuple[str, ...]) -> bytes:
     """Draw how many rows of either label have which score, on a logarithmic scale."""
-    with _axes("Probability", "Rows of the test part") as (axes, svg):
+    with canvas("Probability", "Rows of the test part") as (axes, svg):
         edges = np.linspace(0, 1, 41)
         for name, counts, color in (
             (labels[0], tally.negatives, NEGATIVE),
@@ -127,7 +127,7 @@ def scores(tally: Tally, threshold: float, labels: tuple[str, ...]) -> bytes:
 
 def reliability(bins: list[Bin]) -> bytes:
     """Draw the observed share of positive rows against the mean probability."""
-    with _axes("Mean probability", "Observed share") as (axes, svg):
+    with canvas("Mean probability", "Observed share") as (axes, svg):
         axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1.2, label="perfect")
         predicted = [item.predicted for item in bins]
         axes.vlines(
@@ -147,7 +147,7 @@ def agreement(
 ) -> bytes:
     """Draw the true values against the forest's, with the intervals' ends; of many rows only some."""
     order = np.argsort(values, kind="stable")[:: max(len(values) // _POINTS, 1)]
-    with _axes("The forest's value", "True value") as (axes, svg):
+    with canvas("The forest's value", "True value") as (axes, svg):
         axes.plot(values[order], true[order], ".", color=NEGATIVE, markersize=2.5, alpha=0.5)
         ends = float(min(values.min(), true.min())), float(max(values.max(), true.max()))
         axes.plot(ends, ends, color=INK, linewidth=1.2, label="right")
@@ -159,7 +159,7 @@ def agreement(
 
 def residuals(errors: NDArray[np.float64], coverage: float) -> bytes:
     """Draw the mean of each twentieth of the errors, and the quantiles that hold a share of them."""
-    with _axes("Part of the test rows, in order", "True value less the forest's") as (axes, svg):
+    with canvas("Part of the test rows, in order", "True value less the forest's") as (axes, svg):
         parts = np.array_split(errors, min(20, len(errors)))
         place = (np.arange(len(parts)) + 0.5) / len(parts)
         tail = (1 - coverage) / 2
@@ -174,7 +174,7 @@ def residuals(errors: NDArray[np.float64], coverage: float) -> bytes:
 def importances(names: list[str], values: NDArray[np.float64]) -> bytes:
     """Draw the features' importances, the greatest on top."""
     order = np.argsort(values, kind="stable")
-    with _axes("Mean decrease in impurity", "", (10.1, 0.9 + 0.19 * len(names))) as (axes, svg):
+    with canvas("Mean decrease in impurity", "", (10.1, 0.9 + 0.19 * len(names))) as (axes, svg):
         axes.barh([names[index] for index in order], values[order], color=NEGATIVE, height=0.7)
         axes.grid(visible=False, axis="y")
         axes.margins(y=0.01)
@@ -183,7 +183,7 @@ def importances(names: list[str], values: NDArray[np.float64]) -> bytes:
 
 
 @contextmanager
-def _axes(x: str, y: str, size: tuple[float, float] = _SIZE) -> Iterator[tuple["Axes", io.BytesIO]]:
+def canvas(x: str, y: str, size: tuple[float, float] = _SIZE) -> Iterator[tuple["Axes", io.BytesIO]]:
     """Give axes to draw on, and a file that has the SVG afterwards."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 

@@ -56,7 +56,7 @@ def generate(recipe: Recipe, seed: int) -> Table:
     with blamed(recipe, "generate", recipe.generate):
         columns = recipe.generate(np.random.default_rng(seed), recipe.generated_rows)
         cells = list(zip(*(map(_written, column.tolist()) for column in columns.values()), strict=True))
-    values, written = _values(_Lines.of_cells("generator", list(columns), cells), recipe)
+    values, written = _values(Lines.of_cells("generator", list(columns), cells), recipe)
     rows, targets = _encoded("generator", values, written, recipe)
     exact = rows.astype("<f8")
     for index, feature in enumerate(recipe.features):
@@ -78,8 +78,8 @@ def read(path: Path, recipe: Recipe) -> Table:
         or too few values, or a value that is not what its column holds; if there are no rows, or none of one
         of the labels.
     """
-    content = _content(path)
-    values, written = _values(_Lines.of_content(path, content), recipe)
+    content = content_of(path)
+    values, written = _values(Lines.of_content(path, content), recipe)
     rows, targets = _encoded(str(path), values, written, recipe)
     suffixless = path.stem if path.suffix in _OPENERS else path.name
     return Table(suffixless, digest.of_bytes(content), rows, targets)
@@ -90,7 +90,7 @@ def _written(value: object) -> str:
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
 
 
-def _values(lines: "_Lines", recipe: Recipe) -> tuple[dict[str, list[Value]], list[Value]]:
+def _values(lines: "Lines", recipe: Recipe) -> tuple[dict[str, list[Value]], list[Value]]:
     """Return the values of each feature, NaN or None for a missing one, and the targets."""
     columns = _read_columns(lines, recipe)
     targets = columns[recipe.target.column]
@@ -148,7 +148,7 @@ def _encoded(
     return rows, quantities
 
 
-def _content(path: Path) -> bytes:
+def content_of(path: Path) -> bytes:
     """Return a file's bytes, decompressed."""
     try:
         with _OPENERS.get(path.suffix, open)(path, "rb") as file:
@@ -160,7 +160,7 @@ def _content(path: Path) -> bytes:
     return content
 
 
-class _Lines:
+class Lines:
     """Rows as lists of text, and the place that was reached.
 
     Attributes
@@ -182,7 +182,7 @@ class _Lines:
             raise TableError(f"{source}: empty: the first line must name the columns")
 
     @classmethod
-    def of_content(cls, path: Path, content: bytes) -> "_Lines":
+    def of_content(cls, path: Path, content: bytes) -> "Lines":
         """Return the rows of a CSV file."""
         # Bytes that are no UTF-8 become what no header and no number has in it.
         text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", errors="replace", newline="")
@@ -190,7 +190,7 @@ class _Lines:
         return cls(str(path), rows, lambda: rows.line_num)
 
     @classmethod
-    def of_cells(cls, source: str, header: list[str], rows: Iterable[tuple[str, ...]]) -> "_Lines":
+    def of_cells(cls, source: str, header: list[str], rows: Iterable[tuple[str, ...]]) -> "Lines":
         """Return rows that are in no file."""
         reached = 0
 
@@ -209,11 +209,12 @@ class _Lines:
             raise self.error(str(error)) from error
 
     def error(self, problem: str, column: int | None = None) -> TableError:
+        """Return the error of the line that was reached, or of a cell of it."""
         place = "" if column is None else f"column {self.header[column]}: "
         return TableError(f"{self.source}:{self._line()}: {place}{problem}")
 
 
-def _read_columns(lines: _Lines, recipe: Recipe) -> dict[str, list[Value]]:
+def _read_columns(lines: Lines, recipe: Recipe) -> dict[str, list[Value]]:
     """Return each column's values, under the recipe's name for it."""
     readers = _readers(lines, recipe)
     columns: list[list[Value]] = [[] for _ in readers]
@@ -232,7 +233,7 @@ def _read_columns(lines: _Lines, recipe: Recipe) -> dict[str, list[Value]]:
     return {name: column for (name, read), column in zip(readers, columns, strict=True) if read is not None}
 
 
-def _readers(lines: _Lines, recipe: Recipe) -> list[tuple[str, Reader | None]]:
+def _readers(lines: Lines, recipe: Recipe) -> list[tuple[str, Reader | None]]:
     """Return, for each column of the header, the recipe's name for it and what reads it, if anything does."""
     if recipe.preparation is None:
         known = {feature.name: cell.reader(feature) for feature in recipe.features}
@@ -240,15 +241,15 @@ def _readers(lines: _Lines, recipe: Recipe) -> list[tuple[str, Reader | None]]:
         known = dict(recipe.preparation.columns)
     header = [recipe.aliases.get(name, name) for name in lines.header]
     if twice := sorted({name for name in header if header.count(name) > 1}):
-        raise lines.error(f"the header names {_names(twice)} twice")
+        raise lines.error(f"the header names {listed(twice)} twice")
     targets = [name for name in recipe.target.columns if name in header]
     missing = [name for name in known if name not in header]
     if not targets:
         missing.append(" or ".join(recipe.target.columns))
     unknown = [name for name in header if name not in {*known, *targets[:1], *recipe.unused}]
     if missing or unknown:
-        faults = [f"lacks {_names(missing)}"] if missing else []
-        faults += [f"has {_names(unknown)}, which {recipe.name} does not know"] if unknown else []
+        faults = [f"lacks {listed(missing)}"] if missing else []
+        faults += [f"has {listed(unknown)}, which {recipe.name} does not know"] if unknown else []
         raise lines.error(f"the header {' and '.join(faults)}")
     lines.target = targets[0]
     read_target = cell.label if isinstance(recipe.target, Label) else cell.number
@@ -258,7 +259,8 @@ def _readers(lines: _Lines, recipe: Recipe) -> list[tuple[str, Reader | None]]:
     ]
 
 
-def _names(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Return columns' names as messages show them: the first ones of many."""
     shown = [name if name.isprintable() and name else repr(name) for name in names[:8]]
     return ", ".join(shown) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
