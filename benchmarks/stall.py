@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -60,12 +61,12 @@ def run(models: Path, results: Path, rounds: int) -> None:
     with subprocess.Popen(cores.pinned(cores.SERVER, command), stderr=subprocess.DEVNULL) as server:
         try:
             with grpc.insecure_channel(f"localhost:{_PORT}") as channel:
-                answer = channel.unary_unary(_PREDICT)(
-                    request.SerializeToString(), wait_for_ready=True, timeout=30
-                )
+                predict: Any = channel.unary_unary(_PREDICT)
+                predict_batch: Any = channel.unary_unary(_BATCH)
+                answer = predict(request.SerializeToString(), wait_for_ready=True, timeout=30)
                 alone = PredictResponse.FromString(answer).classification.probability
                 for batch, _, count in list(beside.values())[1:]:
-                    answer = channel.unary_unary(_BATCH)(batch, timeout=30)
+                    answer = predict_batch(batch, timeout=30)
                     found = PredictBatchResponse.FromString(answer).classifications.probabilities
                     if list(found) != [alone] * count:
                         raise WrongAnswerError("a batch has other scores than its row alone")

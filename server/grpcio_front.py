@@ -35,6 +35,8 @@ _NOW = 0.0
 _TIMEOUT = cygrpc.CompletionType.queue_timeout
 # So many requests are answered together at most: the first of them waits for the last, about 1 ms.
 _BURST = 64
+# Calls that have arrived and wait to be taken: about 0.6 s of work. The C core cancels those beyond.
+_MOST_WAITING = 10_000
 _PUSHBACK = "grpc-retry-pushback-ms"
 _FAULT = "a fault of the server; its log has more"
 
@@ -79,7 +81,13 @@ class GrpcioFront:
         # Without so_reuseport=0 two servers could share a port, and each get a part of the calls.
         # Without bdp_probe=0 the C core would take in some MiB of each stream that is not read yet, and not
         # 64 KiB and the message in hand.
-        own = (("grpc.so_reuseport", 0), ("grpc.http2.bdp_probe", 0))
+        # By default the C core would cancel calls at random once a thousand wait to be taken.
+        own = (
+            ("grpc.so_reuseport", 0),
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.server.max_pending_requests", _MOST_WAITING),
+            ("grpc.server.max_pending_requests_hard_limit", _MOST_WAITING),
+        )
         self._server = cygrpc.Server((*own, *options), False)
         self._server.register_completion_queue(self._queue)
         try:

@@ -38,7 +38,6 @@ _SMALL = 16 * 1024
 _FEW, _FEW_RECORDS = 64, 16
 # What is a message's own fault, and does not end the stream that it came by.
 _OF_A_MESSAGE = (Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.RESOURCE_EXHAUSTED)
-_MANY = ("records", "matrix")
 
 _Request = TypeVar("_Request", PredictRequest, PredictBatchRequest, PredictStreamRequest)
 
@@ -162,7 +161,9 @@ class PredictionService:
     def _outline(self, data: bytes, message: type[PredictBatchRequest | PredictStreamRequest]) -> Outline:
         fields = message.DESCRIPTOR.fields_by_name
         try:
-            return outline(data, *(fields[name].number for name in _MANY), self._admission.max_batch_rows)
+            return outline(
+                data, fields["records"].number, fields["matrix"].number, self._admission.max_batch_rows
+            )
         except OutlineError as error:
             raise undecodable(message.DESCRIPTOR.full_name, str(error)) from error
 

@@ -271,6 +271,19 @@ def test_a_burst_of_more_than_64_with_faults_in_it_answers_every_call(
             assert number % 7 <= 2 or future.result() == b"%d" % number
 
 
+def test_thousands_of_calls_that_wait_are_all_answered(start: Callable[..., GrpcioFront]) -> None:
+    burst = _Burst()
+    front = start({"/t/Hold": Unary(burst.hold), "/t/Echo": Unary(_echo)})
+    with _channel(front) as channel:
+        held = channel.unary_unary("/t/Hold").future(b"", timeout=60)
+        assert burst.entered.wait(_LONG)
+        futures = [channel.unary_unary("/t/Echo").future(b"x", timeout=60) for _ in range(2_500)]
+        time.sleep(1)
+        burst.go.set()
+        assert held.result() == b"held"
+        assert {future.code() for future in futures} == {grpc.StatusCode.OK}
+
+
 def test_an_answer_that_cannot_be_sent_costs_no_other_call_of_its_burst_an_answer(
     start: Callable[..., GrpcioFront], caplog: pytest.LogCaptureFixture
 ) -> None:

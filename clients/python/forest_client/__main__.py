@@ -98,7 +98,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         type=_timeout,
         default=10.0,
         metavar="SECONDS",
-        help=f"how long a row may take, at most {LONGEST_CALL:g} (%(default)g)",
+        help=f"how long a call may take, at most {LONGEST_CALL:g} (%(default)g)",
     )
     arguments = parser.parse_args(argv)
     if (arguments.file is None) == (arguments.json is None):
@@ -156,6 +156,7 @@ def _score_file(channel: grpc.Channel, arguments: argparse.Namespace) -> ExitSta
             columns=columns,
             source=table.name,
             timeout=arguments.timeout,
+            batch_rows=model.max_batch_rows,
         )
         summary = Summary(positive=model.labels[1] if model.labels else "")
         with_bar = arguments.output is not None or not sys.stdout.isatty()
