@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from model_bundle import golden
 from model_bundle.encoding import Encoder
 from model_bundle.manifest import RiskLevel
-from server import prediction_service, scoring
+from server import scoring
 from server.admission import Admission
 from server.call import Call, Work
 from server.models import Models
