@@ -304,3 +304,14 @@ def test_the_documentation_has_every_setting_under_its_topic() -> None:
         topic = config._TOPICS.get(setting.name, topic)
         flag = f"`--{setting.name.replace('_', '-')}`"
         assert [row for row in rows if flag in row and row.startswith((f"| {topic} ", f"| [{topic}]"))], flag
+
+
+def test_fewer_rows_in_flight_than_a_request_may_have_is_a_contradiction(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    complaint = _complaint(capsys, ["--max-batch-rows", "500", "--max-rows-in-flight", "499"])
+    assert complaint.startswith(
+        "max_rows_in_flight 499 is below max_batch_rows 500: the largest request would never be taken"
+    )
+    settings = config.read(["--max-batch-rows", "500", "--max-rows-in-flight", "500"], {})
+    assert (settings.max_batch_rows, settings.max_rows_in_flight) == (500, 500)
