@@ -74,7 +74,9 @@ class Runtime:
         self.release_session = self._release(_RELEASE_SESSION)
         self.release_value = self._release(_RELEASE_VALUE)
         self.release_session_options = self._release(_RELEASE_SESSION_OPTIONS)
-        self.run = self._function("Run")
+        # To bind one takes longer than to call it.
+        self._functions = {name: self._function(name) for name in _FUNCTIONS}
+        self.run = self._functions["Run"]
         self.run_released = self._function("Run", ctypes.CFUNCTYPE)
         self.environment = self.create("CreateEnv", _ERROR_LEVEL, b"forest")
         arena_allocator, default_memory = 1, 0
@@ -97,7 +99,7 @@ class Runtime:
 
     def call(self, function: str, *arguments: Any) -> None:
         """Call a function that answers a status."""
-        self.check(self._function(function)(*arguments))
+        self.check(self._functions[function](*arguments))
 
     def check(self, status: int | None) -> None:
         """Raise `RuntimeRefusedError` if a status is an error, with its message."""

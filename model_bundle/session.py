@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_bundle import runtime
+from model_bundle.graph import fastest
 from model_bundle.manifest import Graph
 
 _FLOAT = 1
@@ -39,6 +40,7 @@ class Session:
 
     def __init__(self, graph: bytes, names: Graph, row: NDArray[np.float32]):
         self._runtime = runtime.load()
+        graph, names = fastest(graph, names)
         self._columns = names.columns
         self._column = names.column
         options = self._runtime.create("CreateSessionOptions")

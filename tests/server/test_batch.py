@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from forest.v1.prediction_service_pb2 import (
+    Classifications,
     Matrix,
     PredictBatchRequest,
     PredictBatchResponse,
@@ -28,6 +29,7 @@ from hypothesis import strategies as st
 
 from model_bundle import golden
 from model_bundle.encoding import Encoder
+from model_bundle.manifest import RiskLevel
 from server import scoring
 from server.admission import Admission
 from server.call import Call, Work
@@ -525,3 +527,29 @@ def test_few_rows_take_one_step_and_many_do_not(mixed: PredictionService, handle
     ):
         work = getattr(mixed, handle)(message(model="mixed", **fields).SerializeToString(), _CALL)
         assert sum(1 for _ in work) + 1 == steps
+
+
+@pytest.mark.parametrize("levels", [2, 128, 129, 300])
+def test_columns_are_what_protobuf_itself_would_write(
+    tmp_path: Path, write_mixed: Callable[..., Path], levels: int
+) -> None:
+    steps = tuple(RiskLevel(f"level-{number}", number / 512) for number in range(levels))
+    write_mixed(tmp_path, risk_levels=(*steps[:-1], RiskLevel("top", 0.75)))
+    service = _service(tmp_path)
+    rows = [(float(i % 101), 18.0 + i % 80, float(i % 3), float(i % 2), float(i)) for i in range(_MOST)]
+    found = _batch(service, matrix=_matrix(rows)).classifications
+    alone = [_stream(service, vector=Vector(values=row)).classification for row in rows[::7]]
+    assert [found.risk_levels[place] for place in found.risk_level_indices[::7]] == [
+        row.risk_level for row in alone
+    ]
+    assert list(found.probabilities[::7]) == [row.probability for row in alone]
+    written = Classifications(
+        probabilities=list(found.probabilities),
+        label_indices=list(found.label_indices),
+        risk_level_indices=list(found.risk_level_indices),
+        labels=list(found.labels),
+        risk_levels=list(found.risk_levels),
+        threshold=found.threshold,
+    )
+    assert written.SerializeToString() == found.SerializeToString()
+    assert len(set(found.risk_level_indices)) > (1 if levels == 2 else 20)
