@@ -262,7 +262,7 @@ def test_errors_name_what_is_wrong(call: Callable[..., list[Any]], four_models: 
         ("infer", ["fraud", [["matrix", "FP32", short]]], {}),
         ("infer", ["fraud", [["input-0", "FP32", rows]]], {}),
         ("infer", ["fraud", [["Amount", "BYTES", ["a"]]]], {}),
-        ("infer", ["fraud", [["matrix", "FP32", rows]]], {"client_timeout": 0.000001}),
+        ("infer", ["fraud", [["matrix", "FP32", rows]]], {"client_timeout": -1}),
         ("infer", ["churn", [["Contract", "BYTES", ["Daily", "x"]], ["tenure", "INT64", [1]]]], {}),
         ("model_metadata", ["fraud", "9.0.0"], {}),
     )
