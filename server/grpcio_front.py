@@ -210,7 +210,9 @@ class GrpcioFront:
             if type(method) is Unary:
                 _UnaryCall(self, call, context, method.handle)
             elif type(method) is Exchange:
-                _ExchangeCall(self, call, context, method.handle)
+                exchange = _ExchangeCall(self, call, context, method.handle)
+                if self._stopping:
+                    exchange.end(_stops())
             elif type(method) is Subscription:
                 subscription = _SubscriptionCall(self._open, call, context, method.subscribe)
                 if self._stopping:

@@ -148,3 +148,14 @@ def test_help_tells_of_every_flag_with_its_default(capsys: pytest.CaptureFixture
     for setting in fields(Config):
         assert f"--{setting.name.replace('_', '-')} {setting.name.upper()}" in text
         assert f"(default: {setting.default})" in text
+
+
+def test_fewer_rows_in_flight_than_a_request_may_have_is_a_contradiction(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    complaint = _complaint(capsys, ["--max-batch-rows", "500", "--max-rows-in-flight", "499"])
+    assert complaint == (
+        "max_rows_in_flight 499 is below max_batch_rows 500: the largest request would never be taken"
+    )
+    settings = config.read(["--max-batch-rows", "500", "--max-rows-in-flight", "500"], {})
+    assert (settings.max_batch_rows, settings.max_rows_in_flight) == (500, 500)
