@@ -993,9 +993,10 @@ def test_any_bytes_are_scored_or_refused(mixed: Served, data: bytes) -> None:
         assert isinstance(answer, bytes) or answer.code in (Code.INVALID_ARGUMENT, Code.NOT_FOUND)
 
 
-_CODES = (
-    st.sampled_from([0.0, 1.0, 2.0, 40.0, 100.5, 0.5, -1.0, math.nan, math.inf, 1e39, -0.0]) | st.floats()
-)
+# No number is so low that the score, which stands for a probability, would be below 0.
+_CODES = st.sampled_from(
+    [0.0, 1.0, 2.0, 40.0, 100.5, 0.5, -1.0, math.nan, math.inf, -math.inf, 1e39, -1e39, -0.0]
+) | st.floats(min_value=-1.0)
 _ROWS = st.lists(
     st.tuples(
         _CODES,
