@@ -212,7 +212,7 @@ class Encoder:
             return self._encode_carefully(dict(zip(self._names, values, strict=True)))
         return self._check()
 
-    def encode_vector(self, values: Iterable[float]) -> list[OutOfTrainingRange]:
+    def encode_vector(self, values: Sequence[float]) -> list[OutOfTrainingRange]:
         """Encode a row by position.
 
         Parameters
@@ -230,20 +230,20 @@ class Encoder:
         InvalidRow
             With every fault of the row.
         """
-        try:
-            self._pack_into(self._bytes, 0, *values)
-        except struct.error:
-            count = len(list(values))
+        if len(values) != len(self.features):
+            # Before they are read: there may be a million.
             raise InvalidRow(
                 [
                     Violation(
                         "",
                         "WRONG_LENGTH",
-                        f"{count} values, but the model has {len(self.features)} features: "
+                        f"{len(values)} values, but the model has {len(self.features)} features: "
                         "GetModel lists them in order",
                     )
                 ]
-            ) from None
+            )
+        try:
+            self._pack_into(self._bytes, 0, *values)
         except OverflowError:
             self.row[:] = [_float32(value) for value in values]
         if self._any_discrete:

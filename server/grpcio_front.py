@@ -30,6 +30,11 @@ from server.turns import Turns
 
 _log = logging.getLogger(__name__)
 
+# For metadata that is no UTF-8 it would write the value, which may be a token, with a traceback for each call.
+logging.getLogger(cygrpc.__name__).addFilter(
+    lambda record: not str(record.msg).startswith("Invalid encoding")
+)
+
 _FLAGS = 0
 _REQUEST = object()
 _SHUTDOWN = object()

@@ -7,7 +7,15 @@ from forest.v1.prediction_service_pb2 import Record, Records
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from model_bundle.encoding import Encoder, Faults, InvalidRow, InvalidRows, OutOfTrainingRange, Value
+from model_bundle.encoding import (
+    Encoder,
+    Faults,
+    InvalidRow,
+    InvalidRows,
+    OutOfTrainingRange,
+    Value,
+    Violation,
+)
 from server.call import Call
 from server.outline import MatrixOutline, RecordsOutline
 from server.status import StatusError, invalid_request, late, undecodable
@@ -15,6 +23,9 @@ from server.status import StatusError, invalid_request, late, undecodable
 # Records that are decoded in one step: it takes a millisecond or two.
 _STEP = 64
 _FLOAT_BYTES = 4
+# So many names that no feature has are told one by one. A message has room for half a million of them, and to
+# look at each would take seconds.
+_MOST_UNKNOWN = 100
 
 
 def encode_record(encoder: Encoder, record: Record) -> list[OutOfTrainingRange]:
@@ -24,6 +35,10 @@ def encode_record(encoder: Encoder, record: Record) -> list[OutOfTrainingRange]:
     than nothing is held; only zeros, empty texts and False must be asked about.
     """
     found = record.features
+    features = len(encoder.kinds)
+    if len(found) > features + _MOST_UNKNOWN:
+        fault = f"{len(found)} values, but the model has {features} features: GetModel lists them"
+        raise InvalidRow([Violation("", "WRONG_LENGTH", fault)])
     values: list[Value] = []
     for name, kind in encoder.kinds:
         # A feature that is absent is added here, and holds nothing: a missing value is just that.
