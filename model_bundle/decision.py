@@ -32,7 +32,7 @@ class Decision:
         return self._positive if probability >= self.threshold else self._negative
 
     def risk_level(self, probability: float) -> str:
-        """Return the level that a probability belongs to: on a boundary, the upper one. Below all, the lowest."""
+        """Return a probability's level: on a boundary the upper one, below all the lowest."""
         return self.risk_levels[max(bisect_right(self._minimums, probability) - 1, 0)]
 
     def label_indices(self, probabilities: NDArray[np.float64]) -> NDArray[np.intp]:

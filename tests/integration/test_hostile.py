@@ -1,4 +1,4 @@
-"""Clients that mean harm, or are broken: others are served the same bits meanwhile, and nothing is left over."""
+"""Clients that mean harm, or are broken: others get the same bits meanwhile, and nothing is left over."""
 
 import gzip
 import itertools
@@ -141,7 +141,7 @@ class Wire:
         return header[3], header[4], int.from_bytes(header[5:]), payload
 
     def answer(self, stream: int) -> tuple[int, bytes]:
-        """Return a call's status, and its message's bytes; -1 if the server has ended stream or connection."""
+        """Return a call's status, and its message's bytes; -1 if there is none, but an end."""
         body = b""
         while found := self.frame():
             kind, _flags, of, payload = found
@@ -233,7 +233,7 @@ def unharmed(
     connect: Callable[..., AbstractContextManager[grpc.Channel]],
     health_of: Callable[[str], dict[str, str]],
 ) -> Iterator[Watched]:
-    """Serve others while a test goes on, and see that each gets the right bits and nothing is left after it."""
+    """Serve others while a test goes on, and see that each gets the right bits and nothing is left."""
     done = threading.Event()
     count = 0
     wrong: list[Any] = []

@@ -1,14 +1,14 @@
 """Fuzz every method by hand, guided by coverage: `make test` has no part in it.
 
-atheris is no dependency. It needs Linux and a Python that it has wheels for; see docs/server.md, "Hostile input":
+atheris is no dependency. It needs Linux, and a Python that it has wheels for:
 
     python -m venv /tmp/fuzz
     /tmp/fuzz/bin/pip install -r server/requirements.txt atheris
     PYTHONPATH=.:clients/python /tmp/fuzz/bin/python tests/server/fuzz.py MODELS CORPUS -max_total_time=300
 
 MODELS is a folder of bundles, CORPUS one that is empty at first and keeps what reached something new. An
-input's first byte chooses the method. Whatever a method raises but StatusError ends the run, with the input in
-a file: make it a test in tests/server/test_fuzz.py.
+input's first byte chooses the method. Whatever a method raises but StatusError ends the run, with the input
+in a file: make it a test in tests/server/test_fuzz.py.
 """
 
 import math
