@@ -32,8 +32,8 @@ class Decision:
         return self._positive if probability >= self.threshold else self._negative
 
     def risk_level(self, probability: float) -> str:
-        """Return the level that a probability belongs to: on a boundary, the upper one."""
-        return self.risk_levels[bisect_right(self._minimums, probability) - 1]
+        """Return a probability's level: on a boundary the upper one, below all the lowest."""
+        return self.risk_levels[max(bisect_right(self._minimums, probability) - 1, 0)]
 
     def label_indices(self, probabilities: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the place in `labels` of each of many probabilities' label."""
@@ -41,7 +41,7 @@ class Decision:
 
     def risk_level_indices(self, probabilities: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the place in `risk_levels` of each of many probabilities' level."""
-        return np.searchsorted(self._minimums, probabilities, side="right") - 1
+        return np.maximum(np.searchsorted(self._minimums, probabilities, side="right") - 1, 0)
 
     def outcome(self, score: float) -> Outcome:
         """Return ``probability`` and ``label``."""

@@ -30,7 +30,7 @@ from server.turns import Turns
 
 _log = logging.getLogger(__name__)
 
-# For metadata that is no UTF-8 it would write the value, which may be a token, with a traceback for each call.
+# Of metadata that is no UTF-8 it would write the value, which may be a token, and a traceback.
 logging.getLogger(cygrpc.__name__).addFilter(
     lambda record: not str(record.msg).startswith("Invalid encoding")
 )

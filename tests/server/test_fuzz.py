@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from inference import grpc_service_pb2 as inference_pb2
 
 from server.admission import Admission
-from server.call import Call, Handler, Unary
+from server.call import Call, Handler, Subscription
 from server.health import Health
 from server.inference_service import InferenceService
 from server.model_service import ModelService
@@ -116,15 +116,18 @@ def _targets(models: Models, admission: Admission) -> dict[str, _Target]:
     for service, (handlers, module) in messages.items():
         described = module.DESCRIPTOR.services_by_name[service.rpartition(".")[2]]
         for name, method in handlers.methods().items():
-            if name == "Watch":
-                # A subscription: its request is read as that of Check.
+            if isinstance(method, Subscription):
+                # Watch: its request is read as that of Check.
                 continue
             takes, gives = (
                 getattr(module, kind.name)
-                for kind in (described.methods_by_name[name].input_type, described.methods_by_name[name].output_type)
+                for kind in (
+                    described.methods_by_name[name].input_type,
+                    described.methods_by_name[name].output_type,
+                )
             )
             targets[name] = _Target(
-                method.handle if isinstance(method, Unary) else method.handle,
+                method.handle,
                 takes,
                 gives,
                 [takes(**fields).SerializeToString() for fields in seeds[name]],
@@ -330,3 +333,24 @@ def test_a_vector_without_end_is_refused_before_it_is_read(fuzzed: _Fuzzed) -> N
     assert isinstance(outcome, StatusError)
     assert outcome.code is Code.INVALID_ARGUMENT
     assert "1000000 values, but the model has 5 features" in outcome.message
+
+
+def test_a_score_below_every_risk_level_has_the_lowest_alone_and_in_a_batch(fuzzed: _Fuzzed) -> None:
+    # No forest gives one. With a graph that did, a batch was INTERNAL and a row alone had the highest level.
+    row = [50.0, 40.0, 1.0, 1.0, -32768.0]
+    alone = _attempt(
+        fuzzed.targets["Predict"],
+        prediction_service_pb2.PredictRequest(model="mixed", vector=Vector(values=row)).SerializeToString(),
+    )
+    assert isinstance(alone, prediction_service_pb2.PredictResponse)
+    assert alone.classification.probability < 0
+    assert alone.classification.risk_level == "low"
+    matrix = Matrix(rows=1, columns=5, data=struct.pack("<5f", *row))
+    batch = _attempt(
+        fuzzed.targets["PredictBatch"],
+        prediction_service_pb2.PredictBatchRequest(model="mixed", matrix=matrix).SerializeToString(),
+    )
+    assert isinstance(batch, prediction_service_pb2.PredictBatchResponse)
+    found = batch.classifications
+    assert [found.risk_levels[place] for place in found.risk_level_indices] == ["low"]
+    assert list(found.probabilities) == [alone.classification.probability]
