@@ -15,7 +15,7 @@ _ROOT = Path(__file__).parents[1]
 # What `make image` and `make export-image` read, besides a bundle.
 _CONTEXT = (
     *("Dockerfile", ".dockerignore", "Makefile", "pyproject.toml"),
-    *("server", "model_bundle", "model_export", "clients/python/forest"),
+    *("server", "model_bundle", "model_export", "clients/python/forest", "clients/python/inference"),
 )
 # A Debian with Python and nothing that serving does not need.
 _BASE = ("mmdebstrap", "--variant=minbase", "--include=python3-minimal,libpython3.11-stdlib", "bookworm")
