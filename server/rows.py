@@ -23,9 +23,9 @@ from server.status import StatusError, invalid_request, late, undecodable
 # Records that are decoded in one step: it takes a millisecond or two.
 _STEP = 64
 _FLOAT_BYTES = 4
-# So many names that no feature has are told one by one. A message has room for half a million of them, and to
-# look at each would take seconds.
-_MOST_UNKNOWN = 100
+# So many names that no feature has are looked at, in some 60 ms. A message has room for half a
+# million of them, and that would take seconds.
+_MOST_UNKNOWN = 10_000
 
 
 def encode_record(encoder: Encoder, record: Record) -> list[OutOfTrainingRange]:

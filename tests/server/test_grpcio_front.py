@@ -70,7 +70,7 @@ def start() -> Iterator[Callable[..., GrpcioFront]]:
     def start(
         methods: Mapping[str, Method], *options: tuple[str, int], exchange_age: float = math.inf
     ) -> GrpcioFront:
-        front = GrpcioFront("front", methods, "localhost:0", options, exchange_age)
+        front = GrpcioFront("front", methods, "localhost:0", options, exchange_age=exchange_age)
         front.start()
         fronts.append(front)
         return front
