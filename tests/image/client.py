@@ -119,6 +119,7 @@ def follow() -> dict[str, Any]:
     answers: Counter[str] = Counter()
     failures: list[str] = []
     ended = threading.Event()
+    first = threading.Lock()
     request = PredictRequest(model="fraud", vector=Vector(values=[0.0] * 30))
 
     def call(predict: Any) -> None:
@@ -128,9 +129,10 @@ def follow() -> dict[str, Any]:
             except grpc.RpcError as error:
                 failures.append(f"{error.code()}: {error.details()}")
                 continue
-            if version not in answers:
-                print(version, flush=True)
-            answers[version] += 1
+            with first:
+                if version not in answers:
+                    print(version, flush=True)
+                answers[version] += 1
 
     # No retries, which would hide a call that was dropped.
     with grpc.insecure_channel(API, [("grpc.enable_retries", 0)]) as channel:
