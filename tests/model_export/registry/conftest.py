@@ -234,7 +234,12 @@ def tracking_server(
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+            # Its own jobs take more memory and time than all that is asked of it.
+            env={
+                **environment,
+                **{"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            },
             stdout=file,
             stderr=subprocess.STDOUT,
             # With all the processes that it starts.
