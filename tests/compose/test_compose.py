@@ -181,13 +181,13 @@ def promtool() -> str:
 
 
 def test_prometheus_reads_its_configuration(promtool: str) -> None:
-    file = ROOT / "compose" / "prometheus.yaml"
+    file = ROOT / "kustomize" / "monitoring" / "prometheus.yaml"
     done = subprocess.run([promtool, "check", "config", file], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_prometheus_asks_services_that_are_there(services: dict[str, Any]) -> None:
-    jobs = yaml.safe_load((ROOT / "compose" / "prometheus.yaml").read_text())["scrape_configs"]
+    jobs = yaml.safe_load((ROOT / "kustomize" / "monitoring" / "prometheus.yaml").read_text())["scrape_configs"]
     targets = {each["job_name"]: each["static_configs"][0]["targets"] for each in jobs}
     assert targets.keys() <= services.keys()
     for name, (target,) in targets.items():
@@ -198,7 +198,7 @@ def test_prometheus_asks_services_that_are_there(services: dict[str, Any]) -> No
 
 
 def test_grafana_finds_its_source_and_its_dashboards(services: dict[str, Any]) -> None:
-    folder = ROOT / "compose" / "grafana"
+    folder = ROOT / "kustomize" / "monitoring" / "grafana"
     (source,) = yaml.safe_load((folder / "provisioning/datasources/prometheus.yaml").read_text())[
         "datasources"
     ]
@@ -223,7 +223,7 @@ def test_grafana_finds_its_source_and_its_dashboards(services: dict[str, Any]) -
 def test_what_the_dashboards_ask_is_promql(promtool: str, tmp_path: Path) -> None:
     expressions = [
         target["expr"]
-        for file in (ROOT / "compose/grafana/dashboards").glob("*.json")
+        for file in (ROOT / "kustomize/monitoring/grafana/dashboards").glob("*.json")
         for panel in json.loads(file.read_text())["panels"]
         for target in panel["targets"]
     ]
