@@ -18,6 +18,7 @@ import yaml
 from server import config
 
 ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "kustomize" / "monitoring"
 _LOADER = Path(__file__).parent / "loader"
 _NO_NETWORK = r"dial tcp|i/o timeout|connection refused|module lookup disabled"
 _VARIABLES = {"FOREST_IMAGE": "localhost/fraud:1.0.0", "POSTGRES_PASSWORD": "a", "GRAFANA_PASSWORD": "b"}
@@ -181,13 +182,13 @@ def promtool() -> str:
 
 
 def test_prometheus_reads_its_configuration(promtool: str) -> None:
-    file = ROOT / "kustomize" / "monitoring" / "prometheus.yaml"
+    file = MONITORING / "prometheus.yaml"
     done = subprocess.run([promtool, "check", "config", file], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_prometheus_asks_services_that_are_there(services: dict[str, Any]) -> None:
-    jobs = yaml.safe_load((ROOT / "kustomize" / "monitoring" / "prometheus.yaml").read_text())["scrape_configs"]
+    jobs = yaml.safe_load((MONITORING / "prometheus.yaml").read_text())["scrape_configs"]
     targets = {each["job_name"]: each["static_configs"][0]["targets"] for each in jobs}
     assert targets.keys() <= services.keys()
     for name, (target,) in targets.items():
@@ -198,7 +199,7 @@ def test_prometheus_asks_services_that_are_there(services: dict[str, Any]) -> No
 
 
 def test_grafana_finds_its_source_and_its_dashboards(services: dict[str, Any]) -> None:
-    folder = ROOT / "kustomize" / "monitoring" / "grafana"
+    folder = MONITORING / "grafana"
     (source,) = yaml.safe_load((folder / "provisioning/datasources/prometheus.yaml").read_text())[
         "datasources"
     ]
@@ -223,7 +224,7 @@ def test_grafana_finds_its_source_and_its_dashboards(services: dict[str, Any]) -
 def test_what_the_dashboards_ask_is_promql(promtool: str, tmp_path: Path) -> None:
     expressions = [
         target["expr"]
-        for file in (ROOT / "kustomize/monitoring/grafana/dashboards").glob("*.json")
+        for file in (MONITORING / "grafana" / "dashboards").glob("*.json")
         for panel in json.loads(file.read_text())["panels"]
         for target in panel["targets"]
     ]
