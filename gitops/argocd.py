@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from gitops.service import RefusalError, Service, ServiceError
+from gitops.service import RefusalError, Service, ServiceError, check_token
 
 # A refresh reads Git, and renders: Argo CD answers when that is done.
 _PATIENCE = 60.0
@@ -115,10 +115,7 @@ class ArgoCD:
                 f"there is no token for {self._service}: set ARGOCD_AUTH_TOKEN to one of an "
                 "account that may `get` Applications (`argocd account generate-token`)"
             )
-        if not (token.isascii() and token.isprintable()):
-            raise ServiceError(
-                "ARGOCD_AUTH_TOKEN is not a token: it has a line's end or another odd character"
-            )
+        check_token(token, "ARGOCD_AUTH_TOKEN")
 
     def application(self, environment: str, model: str, patience: float = _PATIENCE) -> Application:
         """Let Argo CD look at Git and the cluster again, and return what it found.

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from gitops.release import Release
-from gitops.service import RefusalError, Service, ServiceError
+from gitops.service import RefusalError, Service, ServiceError, check_token
 
 T = TypeVar("T")
 
@@ -59,10 +59,7 @@ class Credentials:
             return {"Authorization": f"Basic {pair}"}
         if not self.token:
             return {}
-        if not (self.token.isascii() and self.token.isprintable()):
-            raise ServiceError(
-                "MLFLOW_TRACKING_TOKEN is not a token: it has a line's end or another odd character"
-            )
+        check_token(self.token, "MLFLOW_TRACKING_TOKEN")
         return {"Authorization": f"Bearer {self.token}"}
 
 

@@ -130,6 +130,12 @@ class Service:
         return RefusalError(error.code, error.reason, body)
 
 
+def check_token(token: str, variable: str) -> None:
+    """Raise `ServiceError` for what cannot be a token, by the variable that it came in, and not by itself."""
+    if not (token.isascii() and token.isprintable()):
+        raise ServiceError(f"{variable} is not a token: it has a line's end or another odd character")
+
+
 class _NoRedirects(HTTPRedirectHandler):
     """The headers are for the address that was given, and for no other."""
 

@@ -202,17 +202,12 @@ class PermittedModels:
 
     def find(self, name: str, version: str) -> Model:
         """Return a model. PERMISSION_DENIED if the caller may not see it, whether it is here or not."""
-        if not self._permits(name):
-            raise StatusError(
-                Code.PERMISSION_DENIED,
-                f"{self._caller.name} may not call model {name[:64]!r}, but: "
-                f"{', '.join(sorted(self._caller.models or ()))}",
-            )
+        self._permit(name)
         return self._models.find(name, version)
 
     def serving(self, name: str, version: str) -> tuple[Model, Bundle]:
         """Return a model, and the bundle that answers its calls. PERMISSION_DENIED as `find` has it."""
-        self.find(name, version)
+        self._permit(name)
         return self._models.serving(name, version)
 
     def is_default(self, model: Model) -> bool:
@@ -222,6 +217,14 @@ class PermittedModels:
     def names(self) -> dict[str, bool]:
         """Return the name of each model that the caller may see, and whether it may be called."""
         return {name: good for name, good in self._models.names().items() if self._permits(name)}
+
+    def _permit(self, name: str) -> None:
+        if not self._permits(name):
+            raise StatusError(
+                Code.PERMISSION_DENIED,
+                f"{self._caller.name} may not call model {name[:64]!r}, but: "
+                f"{', '.join(sorted(self._caller.models or ()))}",
+            )
 
     def _permits(self, name: str) -> bool:
         return self._caller.models is None or name in self._caller.models

@@ -1,10 +1,8 @@
 """`inference.GRPCInferenceService`, the Open Inference Protocol v2: the same scores by way of tensors."""
 
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
 
 import numpy as np
-from google.protobuf.message import DecodeError, Message
 from inference import grpc_service_pb2 as pb
 from numpy.typing import NDArray
 
@@ -15,12 +13,13 @@ from server import VERSION, scoring
 from server.admission import Admission
 from server.call import Call, Method, Unary, Work
 from server.catalog import Catalog
+from server.decoding import decoded
 from server.health import LIVENESS, Health
 from server.models import Model
 from server.outline import OutlineError, fields
 from server.scoring import Scored
 from server.status import invalid_fields, invalid_rows, undecodable
-from server.tensors import DATATYPES, Tensors
+from server.tensors import DATATYPES, MOST_FAULTS, SHOWN, Tensors
 
 # In the protocol's words: the runtime, and the format of what it runs.
 _PLATFORM = "onnxruntime_onnx"
@@ -30,11 +29,6 @@ _SMALL = 16 * 1024
 _MOST_FIELDS = 16 * 1024
 _TENSORS = [pb.ModelInferRequest.DESCRIPTOR.fields_by_name[name].number for name in ("inputs", "outputs")]
 _LENGTH_DELIMITED = 2
-# Names that a request is wrong about: so many are told, and so much of each.
-_MOST = 100
-_SHOWN = 64
-
-_Message = TypeVar("_Message", bound=Message)
 
 
 class InferenceService:
@@ -70,29 +64,29 @@ class InferenceService:
 
     def server_live(self, data: bytes, _call: Call) -> bytes:
         """Answer whether the server answers: a serialised ServerLiveRequest in, a ServerLiveResponse out."""
-        _decoded(pb.ServerLiveRequest, data)
+        decoded(pb.ServerLiveRequest, data)
         return pb.ServerLiveResponse(live=self._health.serving(LIVENESS)).SerializeToString()
 
     def server_ready(self, data: bytes, _call: Call) -> bytes:
         """Answer whether the server may be called: a ServerReadyRequest in, a ServerReadyResponse out."""
-        _decoded(pb.ServerReadyRequest, data)
+        decoded(pb.ServerReadyRequest, data)
         return pb.ServerReadyResponse(ready=self._health.serving(self.name)).SerializeToString()
 
     def model_ready(self, data: bytes, _call: Call) -> bytes:
         """Answer whether a model may be called: a ModelReadyRequest in, a ModelReadyResponse out."""
-        request = _decoded(pb.ModelReadyRequest, data)
+        request = decoded(pb.ModelReadyRequest, data)
         model = self._models.find(request.name, request.version)
         ready = model.bundle is not None and self._health.serving(f"models/{model.name}")
         return pb.ModelReadyResponse(ready=ready).SerializeToString()
 
     def server_metadata(self, data: bytes, _call: Call) -> bytes:
         """Answer what server this is: a ServerMetadataRequest in, a ServerMetadataResponse out."""
-        _decoded(pb.ServerMetadataRequest, data)
+        decoded(pb.ServerMetadataRequest, data)
         return pb.ServerMetadataResponse(name="forest-serving", version=VERSION).SerializeToString()
 
     def model_metadata(self, data: bytes, _call: Call) -> bytes:
         """Answer a model's tensors: a serialised ModelMetadataRequest in, a ModelMetadataResponse out."""
-        request = _decoded(pb.ModelMetadataRequest, data)
+        request = decoded(pb.ModelMetadataRequest, data)
         model, bundle = self._models.serving(request.name, request.version)
         tensor = pb.ModelMetadataResponse.TensorMetadata
         return pb.ModelMetadataResponse(
@@ -129,13 +123,6 @@ class InferenceService:
             return _response(request, model, bundle, scored, wanted).SerializeToString()
 
 
-def _decoded(message: type[_Message], data: bytes) -> _Message:
-    try:
-        return message.FromString(data)
-    except DecodeError as error:
-        raise undecodable(message.DESCRIPTOR.full_name) from error
-
-
 def _decoded_infer(data: bytes) -> pb.ModelInferRequest:
     if len(data) > _SMALL:
         try:
@@ -146,7 +133,7 @@ def _decoded_infer(data: bytes) -> pb.ModelInferRequest:
                     most -= sum(1 for _ in fields(data, start, end, most))
         except OutlineError as error:
             raise undecodable(pb.ModelInferRequest.DESCRIPTOR.full_name, str(error)) from error
-    return _decoded(pb.ModelInferRequest, data)
+    return decoded(pb.ModelInferRequest, data)
 
 
 def _outputs(decision: Decision | Estimate) -> dict[str, str]:
@@ -166,7 +153,7 @@ def _wanted(
     wanted: dict[str, str] = {}
     faults: list[tuple[str, str, str]] = []
     for output in requested:
-        shown = output.name[:_SHOWN]
+        shown = output.name[:SHOWN]
         place = f"outputs.{shown}"
         if output.name not in known:
             message = f"{shown!r} is none of the model's outputs, which are {', '.join(known)}"
@@ -177,9 +164,9 @@ def _wanted(
             wanted[output.name] = known[output.name]
             for name in output.parameters:
                 if name == "classification" or name.startswith("shared_memory_"):
-                    message = f"{shown}: there is no {name[:_SHOWN]} here: request it without"
+                    message = f"{shown}: there is no {name[:SHOWN]} here: request it without"
                     faults.append((f"{place}.parameters", "UNSUPPORTED", message))
-        if len(faults) >= _MOST:
+        if len(faults) >= MOST_FAULTS:
             break
     if faults:
         raise invalid_fields(faults)

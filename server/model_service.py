@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from forest.v1 import model_service_pb2 as pb
-from google.protobuf.message import DecodeError
 
 from model_bundle import manifest as bundle_manifest
 from server.call import Call, Method, Unary
 from server.catalog import Catalog
+from server.decoding import decoded
 from server.models import Model
-from server.status import invalid_request, undecodable
+from server.status import invalid_request
 
 _PAGE = 100
 _TASKS = {
@@ -48,10 +48,7 @@ class ModelService:
 
     def list_models(self, data: bytes, _call: Call) -> bytes:
         """Answer a page of the list: a serialised ListModelsRequest in, a ListModelsResponse out."""
-        try:
-            request = pb.ListModelsRequest.FromString(data)
-        except DecodeError as error:
-            raise undecodable(pb.ListModelsRequest.DESCRIPTOR.full_name) from error
+        request = decoded(pb.ListModelsRequest, data)
         if request.page_size < 0:
             raise invalid_request("page_size", "OUT_OF_RANGE", f"page_size {request.page_size} is negative")
         found = self._models.found
@@ -68,10 +65,7 @@ class ModelService:
 
     def get_model(self, data: bytes, _call: Call) -> bytes:
         """Answer one model: a serialised GetModelRequest in, a GetModelResponse out."""
-        try:
-            request = pb.GetModelRequest.FromString(data)
-        except DecodeError as error:
-            raise undecodable(pb.GetModelRequest.DESCRIPTOR.full_name) from error
+        request = decoded(pb.GetModelRequest, data)
         model = self._models.find(request.model, request.version)
         return pb.GetModelResponse(model=self._describe(model)).SerializeToString()
 

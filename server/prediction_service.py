@@ -29,6 +29,7 @@ from server import rows, scoring
 from server.admission import Admission
 from server.call import Call, Exchange, Method, Unary, Work
 from server.catalog import Catalog
+from server.decoding import decoded
 from server.outline import MatrixOutline, Outline, OutlineError, RecordsOutline, outline
 from server.status import Code, StatusError, invalid_request, invalid_row, invalid_rows, late, undecodable
 
@@ -69,7 +70,7 @@ class PredictionService:
 
     def predict(self, data: bytes, call: Call) -> bytes:
         """Score one row: a serialised PredictRequest in, a serialised PredictResponse out."""
-        return self._score_row(_decoded(PredictRequest, data), call)
+        return self._score_row(decoded(PredictRequest, data), call)
 
     def predict_batch(self, data: bytes, call: Call) -> Work:
         """Score many rows: a serialised PredictBatchRequest in, a serialised PredictBatchResponse out.
@@ -77,7 +78,7 @@ class PredictionService:
         Few rows take one step, and so no change of threads.
         """
         described = self._outline(data, PredictBatchRequest)
-        request = _decoded(PredictBatchRequest, described.head)
+        request = decoded(PredictBatchRequest, described.head)
         answer, warnings = yield from self._score_rows(request, data, described.rows, call)
         return PredictBatchResponse(**answer, warnings=warnings).SerializeToString()
 
@@ -88,7 +89,7 @@ class PredictionService:
         """
         try:
             if len(data) <= _SMALL:
-                request = _decoded(PredictStreamRequest, data)
+                request = decoded(PredictStreamRequest, data)
                 kind = request.WhichOneof("input")
                 if kind == "matrix":
                     matrix = request.matrix
@@ -97,7 +98,7 @@ class PredictionService:
                 if kind != "records":
                     return self._score_row(request, call)
             parts = self._outline(data, PredictStreamRequest)
-            request = _decoded(PredictStreamRequest, parts.head)
+            request = decoded(PredictStreamRequest, parts.head)
             if parts.rows is None:
                 return self._score_row(request, call)
         except StatusError as error:
@@ -209,13 +210,6 @@ class PredictionService:
                 for odd in scored.odd
             ]
             return answer, warnings
-
-
-def _decoded(message: type[_Request], data: bytes) -> _Request:
-    try:
-        return message.FromString(data)
-    except DecodeError as error:
-        raise undecodable(message.DESCRIPTOR.full_name) from error
 
 
 def _failed(request: bytes, error: StatusError) -> bytes:

@@ -4,7 +4,6 @@ from collections.abc import Generator
 
 import numpy as np
 from forest.v1.prediction_service_pb2 import Record, Records
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from model_bundle.encoding import (
@@ -17,8 +16,9 @@ from model_bundle.encoding import (
     Violation,
 )
 from server.call import Call
+from server.decoding import decoded
 from server.outline import MatrixOutline, RecordsOutline
-from server.status import StatusError, invalid_request, late, undecodable
+from server.status import StatusError, invalid_request, late
 
 # Records that are decoded in one step: it takes a millisecond or two.
 _STEP = 64
@@ -147,11 +147,7 @@ def _decode_records(
         if call.expired():
             raise late()
         last = min(first + _STEP, len(matrix))
-        try:
-            records = Records.FromString(data[ends[first] : ends[last]]).records
-        except DecodeError as error:
-            raise undecodable(Records.DESCRIPTOR.full_name) from error
-        for row, record in enumerate(records, first):
+        for row, record in enumerate(decoded(Records, data[ends[first] : ends[last]]).records, first):
             try:
                 encode_record(encoder, record)
             except InvalidRow as error:

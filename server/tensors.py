@@ -60,9 +60,10 @@ _LENGTH_BYTES = 4
 _STEP = 4096
 # No category has it, and no model takes it.
 _UNKNOWN = -1.0
-# Faults that are looked for, and characters of a caller's own text that are told.
-_MOST = 100
-_SHOWN = 64
+MOST_FAULTS = 100
+"""So many faults in names and the like are looked for."""
+SHOWN = 64
+"""So many characters of a caller's own text are told."""
 
 
 class _Found(NamedTuple):
@@ -165,7 +166,7 @@ class Tensors:
             )
         seen: set[str] = set()
         for place, tensor in enumerate(inputs):
-            if len(self._faults) >= _MOST:
+            if len(self._faults) >= MOST_FAULTS:
                 return
             if tensor.name in seen:
                 self._add(tensor.name, "", "DUPLICATE", "it comes twice")
@@ -199,7 +200,7 @@ class Tensors:
             return
         elements = _TAKEN[kind].get(tensor.datatype)
         if elements is None:
-            shown = repr(tensor.datatype[:_SHOWN])
+            shown = repr(tensor.datatype[:SHOWN])
             self._add(tensor.name, "datatype", "WRONG_TYPE", f"expects {_EXPECTED[kind]}, not {shown}")
         count = self._look_at_shape(tensor, index)
         if elements is None or count is None:
@@ -295,9 +296,9 @@ class Tensors:
             last = min(first + _STEP, self.rows)
             texts, end = read(found, feature.name, first, last, end)
             codes[first:last] = [known.get(text, _UNKNOWN) for text in texts]
-            for row in np.flatnonzero(codes[first:last] == _UNKNOWN)[: _MOST - unknown].tolist():
+            for row in np.flatnonzero(codes[first:last] == _UNKNOWN)[: MOST_FAULTS - unknown].tolist():
                 unknown += 1
-                shown = texts[row][: 4 * _SHOWN].decode(errors="backslashreplace")
+                shown = texts[row][: 4 * SHOWN].decode(errors="backslashreplace")
                 self._unknown[first + row, feature.name] = unknown_category(feature, shown)
         if self._raw and end < (size := len(self._raw[found.place])):
             raise _lies(found, f"{feature.name}: {size - end} bytes are left after {self.rows} elements")
@@ -325,7 +326,7 @@ class Tensors:
 
 
 def _place(name: str) -> str:
-    return f"inputs.{name[:_SHOWN]}"
+    return f"inputs.{name[:SHOWN]}"
 
 
 def _lies(found: _Found, message: str) -> StatusError:
