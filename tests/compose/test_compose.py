@@ -3,9 +3,7 @@
 It is read by the library that `docker compose` is made of: its schema, its interpolation, its references.
 """
 
-import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,11 +14,11 @@ import pytest
 import yaml
 
 from server import config
+from tests import go_program
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "kustomize" / "monitoring"
 _LOADER = Path(__file__).parent / "loader"
-_NO_NETWORK = r"dial tcp|i/o timeout|connection refused|module lookup disabled"
 _VARIABLES = {"FOREST_IMAGE": "localhost/fraud:1.0.0", "POSTGRES_PASSWORD": "a", "GRAFANA_PASSWORD": "b"}
 SERVICES = ["grafana", "mlflow", "postgres", "prometheus", "server"]
 
@@ -28,28 +26,7 @@ SERVICES = ["grafana", "mlflow", "postgres", "prometheus", "server"]
 @pytest.fixture(scope="session")
 def loader() -> Path:
     """Return the program that reads a compose file: built once, and kept under its sources' digest."""
-    sources = b"".join((_LOADER / name).read_bytes() for name in ("go.mod", "go.sum", "main.go"))
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    binary = cache / "forest-serving" / "tools" / f"compose-{hashlib.sha256(sources).hexdigest()[:16]}"
-    if binary.exists():
-        return binary
-    if not shutil.which("go"):
-        pytest.skip("go is not on PATH: with it (1.24 or newer) compose's own reader is built")
-    binary.parent.mkdir(parents=True, exist_ok=True)
-    partial = binary.with_name(f".{binary.name}-{os.getpid()}")
-    made = subprocess.run(
-        ["nice", "go", "build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", partial, "."],
-        cwd=_LOADER,
-        env=os.environ | {"CGO_ENABLED": "0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode and re.search(_NO_NETWORK, made.stderr):
-        pytest.skip(f"go reaches no module proxy: {made.stderr.splitlines()[-1]}")
-    assert made.returncode == 0, made.stderr
-    partial.rename(binary)
-    return binary
+    return go_program.build(_LOADER, "compose", "with it (1.24 or newer) compose's own reader is built")
 
 
 def _load(loader: Path, file: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
