@@ -1,18 +1,16 @@
 """The model card: one HTML page for whoever must approve a model. It needs no other file, and no script."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
 from model_bundle.decision import Decision, Estimate
 from model_bundle.manifest import Interval, Manifest
-from model_export import calibration, fit, metrics, plots
+from model_export import calibration, fit, metrics, page, plots
 from model_export.parity import Proof
 from model_export.recipe import Recipe
 from model_export.split import Split
@@ -98,13 +96,6 @@ def render(
     proofs
         What the parity gate has compared.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     names = [feature.name for feature in manifest.features]
     with plots.drawing():
         task = (
@@ -113,11 +104,8 @@ def render(
             else _classification(manifest, parts, validated, test_scores)
         )
         task["plots"]["importances"] = plots.importances(names, importances)
-    images = {
-        name: "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
-        for name, svg in task.pop("plots").items()
-    }
-    page = environment.get_template("card.html").render(
+    images = {name: page.embedded(svg) for name, svg in task.pop("plots").items()}
+    card = page.template(Path(__file__).with_name("card.html")).render(
         recipe=recipe,
         manifest=manifest,
         classifies=validated is not None,
@@ -133,7 +121,7 @@ def render(
         plots=images,
         **task,
     )
-    return (page + "\n").encode()
+    return (card + "\n").encode()
 
 
 def _classification(

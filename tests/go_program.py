@@ -13,7 +13,7 @@ _NO_NETWORK = r"dial tcp|i/o timeout|connection refused|module lookup disabled"
 
 
 def build(sources: Path, name: str, without: str) -> Path:
-    """Return the program of a folder with ``go.mod``, ``go.sum`` and ``main.go``; skip where there can be none.
+    """Return the program of a folder with ``go.mod``, ``go.sum`` and ``main.go``; or skip.
 
     Parameters
     ----------
