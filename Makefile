@@ -64,8 +64,8 @@ breaking: $(PROTO_INSTALLED) ## check that proto/ breaks no client of origin/mai
 
 lock: .venv-lock/installed ## pin what the requirements allow; `make lock UPGRADE=--upgrade` takes the newest
 	$(COMPILE) proto/requirements.in -o proto/requirements.txt
-	$(COMPILE) pyproject.toml clients/python/pyproject.toml --extra export --extra registry --extra dev \
-		-o tests/requirements.txt
+	$(COMPILE) pyproject.toml clients/python/pyproject.toml --extra export --extra registry --extra traces \
+		--extra dev -o tests/requirements.txt
 	$(COMPILE) pyproject.toml -c tests/requirements.txt -o server/requirements.txt
 	$(COMPILE) pyproject.toml --extra export -c tests/requirements.txt -o model_export/requirements.txt
 	$(COMPILE) pyproject.toml --extra export --extra registry -c tests/requirements.txt \
