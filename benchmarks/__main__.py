@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks import comparison, container, names, soak, stall, start, tail, unary, workers
+from benchmarks import comparison, container, names, observation, soak, stall, start, tail, unary, workers
 from benchmarks.soak import GrowthError
 
 # What takes long and tells little of the server as it is: measured only if it is named.
@@ -21,14 +21,15 @@ def main() -> int:
         "names",
         nargs="*",
         metavar="NAME",
-        help="of peers, tail, container, stall, start, names, workers, unary and soak; default: all but the "
-        "last two",
+        help="of peers, tail, container, observation, stall, start, names, workers, unary and soak; default: "
+        "all but the last two",
     )
     parser.add_argument(
         "--models",
         type=Path,
         default=Path("models"),
-        help="folder with bundles of fraud and churn; peers, tail, container and soak make their own",
+        help="folder with bundles of fraud and churn; peers, tail, container, observation and soak make "
+        "their own",
     )
     parser.add_argument("--rounds", type=int, default=5, help="of each measurement; its figures are medians")
     parser.add_argument("--minutes", type=float, default=5.0, help="of the soak")
@@ -40,6 +41,7 @@ def main() -> int:
         "peers": partial(comparison.run, rounds, results),
         "tail": partial(tail.run, rounds, results),
         "container": partial(container.run, rounds, results),
+        "observation": partial(observation.run, rounds, results),
         "stall": partial(stall.run, models, results, rounds),
         "start": partial(start.run, models, results, rounds),
         "names": partial(names.run, models, results, rounds),
