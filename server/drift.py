@@ -122,13 +122,13 @@ class Drift:
         """
         references, counts = _read(snapshots)
         with self._lock:
-            changed = self._take(references, counts)
             now = self._clock()
-            for _ in range(min(BLOCKS, int((now - self._turn) // self.block) + 1)):
-                for watched in self._watched.values():
+            turns = int((now - self._turn) // self.block) + 1
+            self._turn += turns * self.block
+            for watched in self._watched.values():
+                for _ in range(min(turns, BLOCKS)):
                     watched.window.turn()
-            if now >= self._turn:
-                self._turn += self.block * ((now - self._turn) // self.block + 1)
+            changed = self._take(references, counts)
             if changed or now >= self._good_until:
                 self._judged = [
                     feature

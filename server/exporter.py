@@ -59,6 +59,8 @@ class Exporter:
 
     def serve(self, end: socket.socket | None = None) -> None:
         """Serve until the other end of a socket is closed; without one, for ever."""
+        number = self._listeners[0].getsockname()[1]
+        _log.info("metrics on port %d", number)
         with selectors.DefaultSelector() as selector:
             for each in (*self._listeners, *([end] if end else [])):
                 selector.register(each, selectors.EVENT_READ, each)

@@ -331,4 +331,4 @@ class Supervisor:
 
 
 def _name(number: int) -> str:
-    return f"worker {number}" if number else "metrics"
+    return f"worker {number}" if number else "exporter"
