@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import struct
 import threading
 import time
 from collections import defaultdict
@@ -73,8 +74,6 @@ _TIMES = {
     ),
 }
 _SCORES = {"model_score": _Told("What models made of rows: probabilities, or values.", _MODEL)}
-# Times are counted in ns, sums of scores in millionths.
-_NS, _MILLIONTH = 1e-9, 1e-6
 
 
 class Metrics(Collector):
@@ -116,9 +115,9 @@ class Metrics(Collector):
         for name, told in _GAUGES.items():
             yield _added(GaugeMetricFamily(name, told.help, labels=told.labels), told, found[name])
         for name, told in _TIMES.items():
-            yield _histogram(name, told, found[name], _NS)
+            yield _histogram(name, told, found[name], lambda ns: ns * 1e-9)
         for name, told in _SCORES.items():
-            yield _histogram(name, told, found[name], _MILLIONTH)
+            yield _histogram(name, told, found[name], _as_float)
         yield from _models(found["model"])
         yield from _drifts(self._drift.look(snapshots))
         yield from self._processes(found["process"])
@@ -159,10 +158,11 @@ def _added(
     return family
 
 
-def _histogram(name: str, told: _Told, found: _Found, unit: float) -> Metric:
+def _histogram(name: str, told: _Told, found: _Found, value: Callable[[int], float]) -> Metric:
     """Return a histogram with what the stores have of it, added up.
 
-    Cells are a number for each bucket, one for what is above the last bound, and the sum.
+    Cells are a number for each bucket, one for what is above the last bound, and the sum. ``value`` returns
+    what a sum's cell holds.
     """
     family = HistogramMetricFamily(name, told.help, labels=told.labels)
     # Of one model and version there are no other bounds, unless it came back with them: the last count.
@@ -172,10 +172,17 @@ def _histogram(name: str, told: _Told, found: _Found, unit: float) -> Metric:
         bounds = json.loads(of["bounds"]) if "bounds" in of else BOUNDS
         added[tuple(of[label] for label in told.labels)] = bounds, each
     for values, (bounds, each) in added.items():
-        *counts, total = map(sum, zip(*each, strict=True))
+        counts = map(sum, zip(*(cells[:-1] for cells in each), strict=True))
+        total = sum(value(cells[-1]) for cells in each)
         buckets = zip([*map(floatToGoString, bounds), "+Inf"], accumulate(counts), strict=True)
-        family.add_metric(values, list(buckets), total * unit)
+        family.add_metric(values, list(buckets), total)
     return family
+
+
+def _as_float(cell: int) -> float:
+    """Return the number of 64 bits that a cell holds in place of a whole one."""
+    number: float = struct.unpack("d", struct.pack("q", cell))[0]
+    return number
 
 
 def _models(found: _Found) -> Iterator[Metric]:

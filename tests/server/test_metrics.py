@@ -76,7 +76,9 @@ def test_histograms_are_cumulative_and_in_seconds() -> None:
 def test_scores_have_bounds_of_their_own_which_are_no_label() -> None:
     store = Store()
     cells = store.cells("model_score", MODEL | {"bounds": "[0.25, 0.5]"}, 4)
-    cells[0], cells[1], cells[2], cells[3] = 1, 2, 3, 2_500_000
+    cells[0], cells[1], cells[2] = 1, 2, 3
+    # The one cell that holds no whole number.
+    cells[3:].cast("B").cast("d")[0] = 2.5
     found = samples(store)
     assert [of(found, "model_score_bucket", **MODEL, le=le) for le in ("0.25", "0.5", "+Inf")] == [1, 3, 6]
     assert of(found, "model_score_sum", **MODEL) == 2.5
