@@ -63,7 +63,6 @@ class Server:
         # A signal's handler may put into it whatever the main thread is at. An Event has a lock, which the
         # main thread may just be holding.
         self._told_to_stop: SimpleQueue[int] = SimpleQueue()
-        self._store = Store()
         self._serving = self._store.cells("forest_serving", {})
         self._serving[0] = 0
         self._models = Models(

@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import grpc
 import pytest
 from forest.v1.model_service_pb2 import GetModelRequest
 from forest.v1.model_service_pb2_grpc import ModelServiceStub
-from forest.v1.prediction_service_pb2 import Matrix, PredictBatchRequest, PredictRequest, Vector
+from forest.v1.prediction_service_pb2 import Matrix, PredictBatchRequest, PredictRequest, Record, Vector
 from forest.v1.prediction_service_pb2_grpc import PredictionServiceStub
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -106,11 +107,7 @@ def test_counts_of_workers_add_up_and_survive_them(
 
     call(40)
     wait(lambda: predicts(port) == 40)
-    # Both have had some, or nothing has been added up.
-    used = [Path(f"/proc/{_process(process, f'worker {number}')}/stat").read_text() for number in (1, 2)]
-    assert len(used) == 2
-    before = _process(process, "worker 1")
-    os.kill(before, signal.SIGKILL)
+    os.kill(_process(process, "worker 1"), signal.SIGKILL)
     wait(lambda: sum("worker 1: SERVING" in line for line in tuple(process.log)) == 2)
     found = samples(scrape(port))
     assert total(found, "grpc_server_handled_total", grpc_method="Predict") == 40
@@ -138,13 +135,16 @@ def test_counts_of_workers_add_up_and_survive_them(
             time.sleep(0.5)
     answered = 80 + sum(load.answers.values()) + sum(more.answers.values())
     failed = len(load.failures) + len(more.failures)
-    wait(lambda: predicts(port) >= answered)
     done.set()
     watcher.join()
+    # Of a killed worker those in flight may have been answered and not counted, or counted and not answered.
+    assert answered - 6 <= predicts(port) <= answered + failed
+    before_last = predicts(port)
+    call(40)
+    wait(lambda: predicts(port) == before_last + 40)
     seen.append(samples(scrape(port)))
-    assert answered <= predicts(port) <= answered + failed
     assert len(seen) > 5
-    for earlier, later in zip(seen, seen[1:], strict=False):
+    for earlier, later in pairwise(seen):
         for (name, labels), value in earlier.items():
             if name.endswith(("_total", "_count", "_bucket", "_sum")):
                 assert later[name, labels] >= value, (name, labels)
@@ -159,14 +159,14 @@ def test_everything_that_the_documentation_lists_is_told_and_nothing_else(
     with connect(process.target) as channel:
         stub = PredictionServiceStub(channel)
         for manifest in manifests:
-            values = [0.0] * len(manifest["features"])
+            golden = (four_models / manifest["model"] / "1.0.0" / "golden.jsonl").read_text().splitlines()[0]
+            record = Record()
+            for name, value in json.loads(golden)["record"].items():
+                if value is not None:
+                    kind = {bool: "flag", str: "text"}.get(type(value), "number")
+                    setattr(record.features[name], kind, value)
             for _ in range(3):
-                try:
-                    stub.Predict(
-                        PredictRequest(model=manifest["model"], vector=Vector(values=values)), timeout=10
-                    )
-                except grpc.RpcError as error:
-                    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+                stub.Predict(PredictRequest(model=manifest["model"], record=record), timeout=10)
         rows = Matrix(rows=500, columns=30, values=bytes(4 * 500 * 30))
         stub.PredictBatch(PredictBatchRequest(model="fraud", matrix=rows), timeout=10)
     # What is scored is looked at each second.
@@ -191,7 +191,6 @@ def test_everything_that_the_documentation_lists_is_told_and_nothing_else(
     assert total(found, "forest_rows_total", model="fraud") == 503
     assert total(found, "predictions_total", model="fraud") == 503
     assert total(found, "model_score_count", model="fraud") == 503
-    features = [feature["name"] for feature in manifests[-1]["features"]]
     (model,) = [each for each in manifests if each["model"] == "fraud"]
     features = [feature["name"] for feature in model["features"]]
     for feature in (*features, "score"):
@@ -225,7 +224,7 @@ def test_nothing_that_a_caller_sends_becomes_a_label(
             (stub.Predict, PredictRequest(model=mark, vector=vector, request_id=mark)),
             (stub.Predict, PredictRequest(model="fraud", version=mark, vector=vector, request_id=mark)),
             (stub.Predict, PredictRequest(model="fraud", vector=vector, request_id=mark)),
-            (models.GetModel, GetModelRequest(name=mark)),
+            (models.GetModel, GetModelRequest(model=mark)),
             *(
                 (channel.unary_unary(path, lambda data: data, lambda data: data), b"")
                 for path in (f"/{mark}", f"/{mark}/{mark}", f"/forest.v1.PredictionService/{mark}", "/")
