@@ -167,7 +167,7 @@ def test_everything_that_the_documentation_lists_is_told_and_nothing_else(
                     setattr(record.features[name], kind, value)
             for _ in range(3):
                 stub.Predict(PredictRequest(model=manifest["model"], record=record), timeout=10)
-        rows = Matrix(rows=500, columns=30, values=bytes(4 * 500 * 30))
+        rows = Matrix(rows=500, columns=30, data=bytes(4 * 500 * 30))
         stub.PredictBatch(PredictBatchRequest(model="fraud", matrix=rows), timeout=10)
     # What is scored is looked at each second.
     wait(lambda: total(samples(scrape(port)), "data_drift_rows", model="fraud") == 503, 30)
