@@ -190,6 +190,10 @@ class Server:
             time.sleep(_FLUSH)
             self._calls.flush()
             self._models.flush()
+            if self._certificates:
+                # New ones are taken while it runs.
+                end = self._store.cells("forest_certificate_expiry_timestamp_seconds", {})
+                end[0] = self._certificates.value.end
 
     def _leave(self) -> None:
         """Let clients find the others before they are told that this server goes.
@@ -200,12 +204,14 @@ class Server:
         if not self._config.leave_timeout:
             return
         _log.info("LEAVING: for %g s at most; a second signal stops at once", self._config.leave_timeout)
+        self._serving[0] = 0
         self._health.set(False, READINESS)
         self._await_the_last(self._config.leave_timeout)
 
     def _drain(self) -> None:
         """Go on serving whoever is still connected, until the connections have aged out; but say so."""
         _log.info("DRAINING: for %g s at most; a second signal stops at once", self._config.drain_timeout)
+        self._serving[0] = 0
         self._health.set(False, *self._readiness, *(f"models/{name}" for name in self._models.names()))
         self._await_the_last(self._config.drain_timeout)
         self._models.close()

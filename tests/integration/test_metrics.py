@@ -107,6 +107,8 @@ def test_counts_of_workers_add_up_and_survive_them(
 
     call(40)
     wait(lambda: predicts(port) == 40)
+    # Rows, scores and times are put there each second.
+    wait(lambda: total(samples(scrape(port)), "forest_rows_total") == 40)
     os.kill(_process(process, "worker 1"), signal.SIGKILL)
     wait(lambda: sum("worker 1: SERVING" in line for line in tuple(process.log)) == 2)
     found = samples(scrape(port))
@@ -240,6 +242,7 @@ def test_nothing_that_a_caller_sends_becomes_a_label(
         calls(channel, "mark")
         first = total(samples(scrape(port)), "grpc_server_started_total")
         wait(lambda: total(samples(scrape(port)), "grpc_server_handled_total") == first)
+        wait(lambda: total(samples(scrape(port)), "forest_call_phase_seconds_count", phase="run") == 1)
         before = set(samples(scrape(port)))
         for count in range(20):
             calls(channel, f"mark-{count}")
