@@ -183,20 +183,23 @@ def test_everything_that_the_documentation_lists_is_told_and_nothing_else(
         for name in re.findall(r"`([a-z0-9_]+)`", line.split(" | ")[0])
     }
     told = set(re.findall(r"^# HELP (\S+)", text, re.MULTILINE))
-    of_manifests = {f"model_{name}" for manifest in manifests for name in manifest["metrics"]}
+    of_manifests = {
+        "model_" + name.replace("f1", "f1_score") for manifest in manifests for name in manifest["metrics"]
+    }
     assert told - of_manifests == listed - of_manifests
     assert listed & of_manifests <= told
     for manifest in manifests:
-        for name, metric in manifest["metrics"].items():
-            assert total(found, f"model_{name}", model=manifest["model"]) == pytest.approx(metric["value"])
+        for metric, told_as in manifest["metrics"].items():
+            name = "model_" + metric.replace("f1", "f1_score")
+            assert total(found, name, model=manifest["model"]) == pytest.approx(told_as["value"])
         assert total(found, "model_ready", model=manifest["model"]) == 1
     assert total(found, "forest_rows_total", model="fraud") == 503
     assert total(found, "predictions_total", model="fraud") == 503
     assert total(found, "model_score_count", model="fraud") == 503
     (model,) = [each for each in manifests if each["model"] == "fraud"]
     features = [feature["name"] for feature in model["features"]]
-    for feature in (*features, "score"):
-        # 503 rows that are all the same are none of training's.
+    for feature in features:
+        # 500 rows of 503 are the same one.
         assert total(found, "data_drift_level", model="fraud", feature=feature) == 2
     for phase in ("wait", "decode", "run", "encode"):
         counts = {
