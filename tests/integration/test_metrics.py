@@ -28,12 +28,6 @@ REQUEST = PredictRequest(model="fraud", vector=Vector(values=[0.0] * 30))
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def scrape(port: int) -> str:
     with urllib.request.urlopen(f"http://localhost:{port}/metrics", timeout=20) as response:
         return str(response.read().decode())
@@ -66,14 +60,13 @@ def wait(true: Callable[[], bool], seconds: float = 20) -> None:
 
 
 @pytest.fixture
-def start(start_server: Callable[..., Any]) -> Callable[..., tuple[Any, int]]:
+def start(start_server: Callable[..., Any], metrics_port: int) -> Callable[..., tuple[Any, int]]:
     """Return a function that starts a server on a folder, and says its port of metrics."""
 
     def start(models: Path, *flags: str) -> tuple[Any, int]:
-        port = _free_port()
-        process = start_server(models, "--metrics-port", str(port), *flags)
-        process.wait_for(rf"metrics on port {port}")
-        return process, port
+        process = start_server(models, "--metrics-port", str(metrics_port), *flags)
+        process.wait_for(rf"metrics on port {metrics_port}")
+        return process, metrics_port
 
     return start
 
