@@ -10,13 +10,14 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
-from server import access, connections, tls
+from server import access, connections, port, tls
 from server.access import Access, Policy
 from server.admission import Admission
 from server.call import Method
 from server.calls import Calls
 from server.catalog import Catalog
 from server.config import Config
+from server.exporter import Exporter
 from server.followed import INTERVAL, Followed
 from server.grpcio_front import GrpcioFront
 from server.health import LIVENESS, READINESS, STARTUP, Health
@@ -51,15 +52,17 @@ class Server:
         The settings.
     line
         To the supervisor, if this is one worker of several.
+    store
+        What it counts in, if this is one worker of several: the supervisor tells of it.
     """
 
-    def __init__(self, config: Config, line: Line | None = None):
+    def __init__(self, config: Config, line: Line | None = None, store: Store | None = None):
         self._line = line
+        self._store = store or Store()
         self._config = config
         # A signal's handler may put into it whatever the main thread is at. An Event has a lock, which the
         # main thread may just be holding.
         self._told_to_stop: SimpleQueue[int] = SimpleQueue()
-        self._store = Store()
         self._calls = Calls(self._store)
         self._serving = self._store.cells("forest_serving", {})
         self._serving[0] = 0
@@ -92,6 +95,8 @@ class Server:
             # A connection that has aged out cancels what is still on it after the grace.
             exchange_age=0.8 * config.max_connection_age_grace,
         )
+
+        self._exporter = None if line else _exporter(config, self._store)
 
     def run(self) -> None:
         """Live from start to stop. Returns when everything in hand has been finished."""
@@ -143,6 +148,8 @@ class Server:
         if followed:
             threading.Thread(target=_follow, args=[followed], name="files", daemon=True).start()
         _log.info("STARTING: health on port %d", self._health_front.port)
+        if self._exporter:
+            self._exporter.start()
         self._health_front.start()
         self._health.set(True, LIVENESS)
         self._models.load()
@@ -183,6 +190,10 @@ class Server:
             time.sleep(_FLUSH)
             self._calls.flush()
             self._models.flush()
+            if self._certificates:
+                # New ones are taken while it runs.
+                end = self._store.cells("forest_certificate_expiry_timestamp_seconds", {})
+                end[0] = self._certificates.value.end
 
     def _leave(self) -> None:
         """Let clients find the others before they are told that this server goes.
@@ -193,12 +204,14 @@ class Server:
         if not self._config.leave_timeout:
             return
         _log.info("LEAVING: for %g s at most; a second signal stops at once", self._config.leave_timeout)
+        self._serving[0] = 0
         self._health.set(False, READINESS)
         self._await_the_last(self._config.leave_timeout)
 
     def _drain(self) -> None:
         """Go on serving whoever is still connected, until the connections have aged out; but say so."""
         _log.info("DRAINING: for %g s at most; a second signal stops at once", self._config.drain_timeout)
+        self._serving[0] = 0
         self._health.set(False, *self._readiness, *(f"models/{name}" for name in self._models.names()))
         self._await_the_last(self._config.drain_timeout)
         self._models.close()
@@ -244,6 +257,15 @@ def _certificates(config: Config) -> Followed[Certificates] | None:
         return None
     files = [file for file in (certificate, key, client_ca) if file]
     return Followed("certificate", files, lambda: tls.read(certificate, key, client_ca))
+
+
+def _exporter(config: Config, store: Store) -> Exporter | None:
+    if not config.metrics_port:
+        return None
+    store.cells("forest_workers", {})[0] = 1
+    store.cells("forest_worker_ends_total", {})
+    listeners = port.listen(config.host, config.metrics_port)
+    return Exporter(listeners, [store], config.drift_window, os.getpid())
 
 
 def _policy(config: Config) -> Followed[Policy] | None:
