@@ -77,11 +77,10 @@ def test_the_server_serves_with_its_own_lock_alone(
     fraud_bundle: Path,
     golden: list[Any],
     connect: Callable[..., Any],
-    metrics_port: int,
 ) -> None:
     command = [str(python), "-m", "server", "--models", str(fraud_bundle.parents[1])]
     with subprocess.Popen(
-        [*command, "--port=0", "--health-port=0", f"--metrics-port={metrics_port}"],
+        [*command, "--port=0", "--health-port=0", "--metrics-port=0"],
         env=environment,
         cwd="/",
         stderr=subprocess.PIPE,

@@ -240,14 +240,9 @@ def test_the_trace_would_show_a_stranger_and_a_file(room: Room, tmp_path: Path) 
 
 @pytest.mark.skipif(bool(_NO_TRACE), reason=_NO_TRACE or "traced")
 def test_serving_connects_to_nobody_and_writes_nothing_as_the_kernel_sees_it(
-    room: Room,
-    fraud_bundle: Path,
-    golden: list[Any],
-    connect: Callable[..., Any],
-    tmp_path: Path,
-    metrics_port: int,
+    room: Room, fraud_bundle: Path, golden: list[Any], connect: Callable[..., Any], metrics_port: int
 ) -> None:
-    trace = tmp_path / "trace"
+    trace = room.folder.parent / "trace"
     command = [sys.executable, "-m", "server", "--models", str(fraud_bundle.parents[1])]
     command += ["--metrics-port", str(metrics_port)]
     with subprocess.Popen(
