@@ -1,8 +1,8 @@
 """The audit log's files: one that is open for each process, and those that are closed.
 
-A file is written under a name that ends in ``.jsonl.open`` by the process that holds its lock, and is closed by a
-rename to ``.jsonl``. The lock goes with its process, however that ends: whoever gets it then cuts off what is no
-whole record, and closes the file.
+A file is written under a name that ends in ``.jsonl.open`` by the process that holds its lock, and is closed
+by a rename to ``.jsonl``. The lock goes with its process, however that ends: whoever gets it then cuts off
+what is no whole record, and closes the file.
 """
 
 import fcntl
@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 CLOSED = ".jsonl"
 """How the names of files end that nobody writes to any more."""
 OPEN = ".jsonl.open"
+_ASIDE = ".new"
 
 _FOLDER_MODE, _FILE_MODE = 0o750, 0o640
 _DAY = 86_400
@@ -200,8 +201,7 @@ def replace(path: Path, data: bytes) -> None:
     """
     if data:
         status = path.stat()
-        aside = path.with_name(f".{path.name}.new")
-        aside.unlink(missing_ok=True)
+        aside = path.with_name(f".{path.name}{_ASIDE}")
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
         with open(descriptor, "wb") as file:
             file.write(data)
@@ -214,6 +214,12 @@ def replace(path: Path, data: bytes) -> None:
     else:
         path.unlink()
     _sync_folder(path.parent)
+
+
+def remove_asides(folder: Path) -> None:
+    """Remove what a `replace` has left that did not come to its end. No other one may be under way."""
+    for path in folder.glob(f".*{CLOSED}{_ASIDE}"):
+        path.unlink()
 
 
 def _finish(descriptor: int, path: Path, size: int) -> None:

@@ -1,19 +1,19 @@
 """The audit log of one process: what takes decisions, and brings their records to files.
 
-``best-effort``: a thread writes what was recorded, some times a second. Calls do not wait for it; what it cannot
-write is lost, and counted.
+``best-effort``: a thread writes what was recorded, some times a second. Calls do not wait for it; what it
+cannot write is lost, and counted.
 
-``strict``: who answers calls commits before. All that was recorded until then is written and synchronised at once,
-for all answers that wait: as many calls as come together share what one write costs.
+``strict``: who answers calls commits before. All that was recorded until then is written and synchronised at
+once, for all answers that wait: as many calls as come together share what one write costs.
 """
 
 import logging
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import orjson
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from server.audit import record
 from server.audit.files import Files
-from server.audit.record import Form, Inputs
+from server.audit.record import Form
 from server.call import Call
+from server.config import Config
 from server.models import Model
 from server.status import Code, StatusError
 
@@ -38,7 +39,6 @@ _LEAST_KEY_BYTES = 16
 
 _dumps = orjson.dumps
 _row_values = record.row_values
-_now = time.time_ns
 _clock = time.perf_counter_ns
 
 
@@ -75,9 +75,9 @@ class Audit:
 
     def __init__(
         self,
-        mode: Literal["best-effort", "strict"],
+        mode: str,
         files: Files,
-        inputs: Inputs = "values",
+        inputs: str = "values",
         redacted: Iterable[str] = (),
         key: Path | None = None,
     ):
@@ -91,16 +91,17 @@ class Audit:
         self._redacted = frozenset(redacted)
         self._key = _read_key(key) if key else b""
         self._forms: dict[str, Form] = {}
-        self._second = (0, b"")
-        # Held by who adds lines, and by who takes them.
-        self._adding = threading.Lock()
-        self._lines: list[bytes] = []
+        self._clock = _Second()
+        # Any thread adds to it, without a lock.
+        self._lines: deque[bytes] = deque()
+        # Their bytes, or nearly so: of two threads that add at once one may not be counted.
         self._waiting = 0
         # `strict` loses nothing; what it holds is bounded by the rows in flight.
         self._most_waiting = math.inf if self._strict else _BUFFER_BYTES
-        self._added = 0
+        self._dropping = threading.Lock()
         # Held by who writes.
         self._writing = threading.Lock()
+        self._taken = 0
         self._failed = 0
         self._reason = ""
         # Up to where each thread has committed.
@@ -108,6 +109,25 @@ class Audit:
         self._complained = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+
+    @classmethod
+    def of(cls, config: Config) -> "Audit | None":
+        """Return the audit log of settings; None if there is to be none."""
+        if config.audit == "off" or config.audit_folder is None:
+            return None
+        files = Files(
+            config.audit_folder,
+            config.audit_rotate_bytes,
+            config.audit_rotate_seconds,
+            config.audit_keep_days,
+        )
+        return cls(
+            config.audit,
+            files,
+            config.audit_inputs,
+            filter(None, map(str.strip, config.audit_redact.split(","))),
+            config.audit_key,
+        )
 
     def start(self) -> None:
         """Begin to write."""
@@ -133,24 +153,25 @@ class Audit:
             Its codes. They are not kept.
         """
         form = self._forms.get(model.digest) or self._form(model)
-        second, microseconds = self._time()
+        now = _clock()
+        clock = self._clock if now < self._clock.until else self._tick()
         line = form.line(
-            second,
-            microseconds,
-            _dumps(call.request_id),
-            b"null",
-            _dumps(call.caller),
+            (
+                clock.second,
+                (now - clock.begun) // 1000,
+                _dumps(call.request_id),
+                b"null",
+                _dumps(call.caller),
+            ),
             _row_values(row),
             score,
-            (_clock() - call.arrived) * 1e-9,
+            (now - call.arrived) * 1e-9,
         )
-        with self._adding:
-            self._added += 1
-            if self._waiting < self._most_waiting:
-                self._lines.append(line)
-                self._waiting += len(line)
-            else:
-                self.dropped += 1
+        if self._waiting < self._most_waiting:
+            self._lines.append(line)
+            self._waiting += len(line)
+        else:
+            self._drop(1)
         call.recorded = self._strict
 
     def rows(
@@ -165,27 +186,27 @@ class Audit:
         scores : ndarray of float64, shape (rows,)
         """
         form = self._forms.get(model.digest) or self._form(model)
-        latency = (_clock() - call.arrived) * 1e-9
+        now = _clock()
+        clock = self._clock if now < self._clock.until else self._tick()
+        microseconds, latency = (now - clock.begun) // 1000, (now - call.arrived) * 1e-9
         request_id, caller = _dumps(call.request_id), _dumps(call.caller)
         for first in range(0, len(matrix), _STEP):
             if first:
                 yield
-            second, microseconds = self._time()
             values = record.rows_values(matrix[first : first + _STEP])
             lines = [
-                form.line(second, microseconds, request_id, b"%d" % row, caller, codes, score, latency)
+                form.line(
+                    (clock.second, microseconds, request_id, b"%d" % row, caller), codes, score, latency
+                )
                 for row, (codes, score) in enumerate(
                     zip(values, scores[first : first + _STEP].tolist(), strict=True), first
                 )
             ]
-            size = sum(map(len, lines))
-            with self._adding:
-                self._added += len(lines)
-                if self._waiting < self._most_waiting:
-                    self._lines += lines
-                    self._waiting += size
-                else:
-                    self.dropped += len(lines)
+            if self._waiting < self._most_waiting:
+                self._lines.extend(lines)
+                self._waiting += sum(map(len, lines))
+            else:
+                self._drop(len(lines))
         call.recorded = self._strict
 
     def commit(self) -> None:
@@ -223,25 +244,26 @@ class Audit:
                 _log.error("the audit log's file cannot be closed: %s", error.strerror)
 
     def _form(self, model: Model) -> Form:
-        assert model.manifest
-        assert model.bundle
+        if model.bundle is None:
+            raise ValueError(f"{model.name} {model.version} decides nothing")
         form = self._forms[model.digest] = Form(
-            model.manifest,
+            model.bundle.manifest,
             model.digest,
             model.bundle.decision,
-            self._inputs,
-            self._redacted,
-            self._key,
+            inputs=self._inputs,
+            redacted=self._redacted,
+            key=self._key,
         )
         return form
 
-    def _time(self) -> tuple[bytes, int]:
-        """Return the second, as a record has it, and the microseconds that have passed of it."""
-        seconds, rest = divmod(_now(), 1_000_000_000)
-        known = self._second
-        if known[0] != seconds:
-            known = self._second = (seconds, record.second_of(seconds))
-        return known[1], rest // 1000
+    def _tick(self) -> "_Second":
+        """Return the second that it is. Asking for the time and writing it once a second is enough."""
+        self._clock = second = _Second()
+        return second
+
+    def _drop(self, records: int) -> None:
+        with self._dropping:
+            self.dropped += records
 
     def _run(self) -> None:
         tidied = time.monotonic()
@@ -259,22 +281,22 @@ class Audit:
                 _log.exception("fault while the audit log's files were looked after")
 
     def _write(self) -> int:
-        """Write all lines that were added until now, and return how many those are since the start."""
-        with self._adding:
-            lines, self._lines = self._lines, []
-            self._waiting = 0
-            added = self._added
+        """Write all lines that were added until now, and return how many were taken since the start."""
+        # Others go on adding meanwhile.
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        self._waiting = 0
+        self._taken = taken = self._taken + len(lines)
         if not lines:
-            return added
+            return taken
         data = b"".join(lines)
         try:
             self._files.write(data, durably=self._strict)
         except OSError as error:
             self.failures += 1
-            self._failed = added
+            self._failed = taken
             self._reason = error.strerror or str(error)
             if not self._strict:
-                self.dropped += len(lines)
+                self._drop(len(lines))
             if not self._complained:
                 _log.error("the audit log cannot be written: %s. It is tried on and on", self._reason)
             self._complained = True
@@ -284,7 +306,27 @@ class Audit:
             if self._complained:
                 _log.warning("the audit log is written again")
             self._complained = False
-        return added
+        return taken
+
+
+class _Second:
+    """A second of the day, by the clock that calls' marks are of.
+
+    Attributes
+    ----------
+    second : bytes
+        In UTC, as records have it.
+    begun, until : int
+        By that clock, in ns.
+    """
+
+    __slots__ = ("begun", "second", "until")
+
+    def __init__(self) -> None:
+        seconds, passed = divmod(time.time_ns(), 1_000_000_000)
+        self.second = record.second_of(seconds)
+        self.begun = _clock() - passed
+        self.until = self.begun + 1_000_000_000
 
 
 def _read_key(file: Path) -> bytes:

@@ -1,15 +1,14 @@
 """A decision as a line of JSON.
 
-What is the same for every decision of a bundle is put together once. A line then takes one serialisation of the
-row, which gives each float32 its shortest digits, and one formatting of bytes. docs/decisions/0011-audit.md has
-what else was tried.
+What is the same for every decision of a bundle is put together once. A line then takes one serialisation of
+the row, which gives each float32 its shortest digits, and one formatting of bytes.
+docs/decisions/0011-audit.md has what else was tried.
 """
 
 import hmac
 import time
 from bisect import bisect_right
 from collections.abc import Collection
-from typing import Literal
 
 import numpy as np
 import orjson
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 from model_bundle.decision import Decision, Estimate
 from model_bundle.manifest import Feature, Manifest
 
-Inputs = Literal["values", "hash", "none"]
-"""What a record has of a row: its values by feature, a keyed hash of them, or nothing."""
+Head = tuple[bytes, int, bytes, bytes, bytes]
+"""`second_of` the time, and the microseconds that have passed of it; request id, row and caller as JSON."""
 
 _dumps = orjson.dumps
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -35,7 +34,7 @@ class Form:
     decision
         What makes an outcome of a score.
     inputs
-        What is kept of a row.
+        What is kept of a row: its ``values`` by feature, a keyed ``hash`` of them, or ``none``.
     redacted
         Names of features that are left out, as `is_redacted` reads them.
     key
@@ -47,7 +46,8 @@ class Form:
         manifest: Manifest,
         digest: str,
         decision: Decision | Estimate,
-        inputs: Inputs = "values",
+        *,
+        inputs: str = "values",
         redacted: Collection[str] = (),
         key: bytes = b"",
     ):
@@ -67,42 +67,25 @@ class Form:
         named = b",".join(_literal(features[place].name) + b":%b" for place in kept)
         self._values = b"{" + named + b"}"
         held = {"values": b'"inputs":' + self._values + b",", "hash": b'"inputs_hash":"hmac-sha256:%b",'}
-        self._line = b"".join(
-            (
-                b'{"time":"%b.%06dZ","request_id":%b,"row":%b,"caller":%b,',
-                b'"model":%b,"version":%b,"digest":%b,'
-                % (_literal(manifest.model), _literal(manifest.version), _literal(digest)),
-                held.get(inputs, b""),
-                b'"outcome":{%b},"latency":%.6f}\n',
-            )
-        )
+        bundle = tuple(_literal(text) for text in (manifest.model, manifest.version, digest))
+        begin = b'{"time":"%b.%06dZ","request_id":%b,"row":%b,"caller":%b,'
+        begin += b'"model":%b,"version":%b,"digest":%b,' % bundle + held.get(inputs, b"")
         self._estimate = None if isinstance(decision, Decision) else decision
         # A label and a risk level change at these probabilities, and nowhere in between.
         self._bounds: list[float] = []
-        self._outcomes: list[bytes] = []
+        outcomes = [b'"value":%b,"low":%b,"high":%b']
         if isinstance(decision, Decision):
             self._bounds = sorted({manifest.threshold, *(level.minimum for level in manifest.risk_levels)})
-            self._outcomes = [_classified(decision, score) for score in (-1.0, *self._bounds)]
+            outcomes = [_classified(decision, score) for score in (-1.0, *self._bounds)]
+        self._lines = [begin + b'"outcome":{' + each + b'},"latency":%.6f}\n' for each in outcomes]
 
-    def line(
-        self,
-        second: bytes,
-        microseconds: int,
-        request_id: bytes,
-        row: bytes,
-        caller: bytes,
-        values: bytes,
-        score: float,
-        latency: float,
-    ) -> bytes:
+    def line(self, head: Head, values: bytes, score: float, latency: float) -> bytes:
         """Return a record, its end of line included.
 
         Parameters
         ----------
-        second, microseconds
-            The time: `second_of`, and what has passed of it.
-        request_id, row, caller
-            As JSON.
+        head
+            What a record begins with.
         values
             The row's codes in JSON, between commas: as `row_values` gives them.
         score
@@ -118,16 +101,15 @@ class Form:
         if self._key is not None:
             text = self._values % tuple(pieces)
             pieces = [hmac.digest(self._key, text, "sha256").hex().encode()]
-        return self._line % (
-            *(second, microseconds, request_id, row, caller, *pieces),
-            *(self._outcome(score), latency),
+        figures: tuple[bytes, ...] = (_dumps(score),)
+        if self._estimate is not None:
+            figures += tuple(map(_dumps, self._estimate.interval(score)))
+        return self._lines[bisect_right(self._bounds, score)] % (
+            *head,
+            *pieces,
+            *figures,
+            latency,
         )
-
-    def _outcome(self, score: float) -> bytes:
-        if self._estimate is None:
-            return self._outcomes[bisect_right(self._bounds, score)] % _dumps(score)
-        low, high = self._estimate.interval(score)
-        return b'"value":%b,"low":%b,"high":%b' % (_dumps(score), _dumps(low), _dumps(high))
 
 
 def row_values(row: NDArray[np.float32]) -> bytes:
