@@ -24,8 +24,10 @@ from server.audit.files import Files
 from server.audit.record import Form
 from server.call import Call
 from server.config import Config
+from server.decisions import Identity
 from server.models import Model
 from server.status import Code, StatusError
+from server.store import Store
 
 _log = logging.getLogger(__name__)
 
@@ -57,15 +59,17 @@ class Audit:
         Names of features that no record has: ``Amount``, or ``fraud.Amount``.
     key
         The file of the key by which rows are hashed.
+    store
+        Where records are counted; None for one of its own.
 
     Attributes
     ----------
-    records, bytes : int
-        Written, since the start.
-    dropped : int
-        Records that `best-effort` has lost.
-    failures : int
-        Writes that failed.
+    records, bytes : memoryview
+        The cell that counts what was written.
+    dropped : memoryview
+        That of records which `best-effort` has lost.
+    failures : memoryview
+        That of writes which failed.
 
     Raises
     ------
@@ -77,14 +81,17 @@ class Audit:
         self,
         mode: str,
         files: Files,
+        *,
         inputs: str = "values",
         redacted: Iterable[str] = (),
         key: Path | None = None,
+        store: Store | None = None,
     ):
-        self.records = 0
-        self.bytes = 0
-        self.dropped = 0
-        self.failures = 0
+        store = store or Store()
+        self.records = store.cells("forest_audit_records_total", {})
+        self.bytes = store.cells("forest_audit_bytes_total", {})
+        self.dropped = store.cells("forest_audit_dropped_total", {})
+        self.failures = store.cells("forest_audit_failures_total", {})
         self._strict = mode == "strict"
         self._files = files
         self._inputs = inputs
@@ -111,7 +118,7 @@ class Audit:
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
     @classmethod
-    def of(cls, config: Config) -> "Audit | None":
+    def of(cls, config: Config, store: Store) -> "Audit | None":
         """Return the audit log of settings; None if there is to be none."""
         if config.audit == "off" or config.audit_folder is None:
             return None
@@ -124,9 +131,10 @@ class Audit:
         return cls(
             config.audit,
             files,
-            config.audit_inputs,
-            filter(None, map(str.strip, config.audit_redact.split(","))),
-            config.audit_key,
+            inputs=config.audit_inputs,
+            redacted=filter(None, map(str.strip, config.audit_redact.split(","))),
+            key=config.audit_key,
+            store=store,
         )
 
     def start(self) -> None:
@@ -144,7 +152,7 @@ class Audit:
         }
         return sorted(self._redacted - known)
 
-    def row(self, call: Call, model: Model, row: NDArray[np.float32], score: float) -> None:
+    def row(self, call: Call, model: Identity, row: NDArray[np.float32], score: float) -> None:
         """Record the decision about a single row.
 
         Parameters
@@ -153,7 +161,7 @@ class Audit:
             Its codes. They are not kept.
         """
         form = self._forms.get(model.digest) or self._form(model)
-        now = _clock()
+        now = call.scored
         clock = self._clock if now < self._clock.until else self._tick()
         line = form.line(
             (
@@ -175,13 +183,13 @@ class Audit:
         call.recorded = self._strict
 
     def rows(
-        self, call: Call, model: Model, matrix: NDArray[np.float32], scores: NDArray[np.float64]
+        self, call: Call, model: Identity, rows: NDArray[np.float32], scores: NDArray[np.float64]
     ) -> Generator[None, None, None]:
         """Record the decisions about many rows, in steps of a millisecond or so.
 
         Parameters
         ----------
-        matrix : ndarray of float32, shape (rows, features)
+        rows : ndarray of float32, shape (rows, features)
             Their codes.
         scores : ndarray of float64, shape (rows,)
         """
@@ -190,10 +198,10 @@ class Audit:
         clock = self._clock if now < self._clock.until else self._tick()
         microseconds, latency = (now - clock.begun) // 1000, (now - call.arrived) * 1e-9
         request_id, caller = _dumps(call.request_id), _dumps(call.caller)
-        for first in range(0, len(matrix), _STEP):
+        for first in range(0, len(rows), _STEP):
             if first:
                 yield
-            values = record.rows_values(matrix[first : first + _STEP])
+            values = record.rows_values(rows[first : first + _STEP])
             lines = [
                 form.line(
                     (clock.second, microseconds, request_id, b"%d" % row, caller), codes, score, latency
@@ -243,9 +251,7 @@ class Audit:
             except OSError as error:
                 _log.error("the audit log's file cannot be closed: %s", error.strerror)
 
-    def _form(self, model: Model) -> Form:
-        if model.bundle is None:
-            raise ValueError(f"{model.name} {model.version} decides nothing")
+    def _form(self, model: Identity) -> Form:
         form = self._forms[model.digest] = Form(
             model.bundle.manifest,
             model.digest,
@@ -263,7 +269,7 @@ class Audit:
 
     def _drop(self, records: int) -> None:
         with self._dropping:
-            self.dropped += records
+            self.dropped[0] += records
 
     def _run(self) -> None:
         tidied = time.monotonic()
@@ -292,7 +298,7 @@ class Audit:
         try:
             self._files.write(data, durably=self._strict)
         except OSError as error:
-            self.failures += 1
+            self.failures[0] += 1
             self._failed = taken
             self._reason = error.strerror or str(error)
             if not self._strict:
@@ -301,8 +307,8 @@ class Audit:
                 _log.error("the audit log cannot be written: %s. It is tried on and on", self._reason)
             self._complained = True
         else:
-            self.records += len(lines)
-            self.bytes += len(data)
+            self.records[0] += len(lines)
+            self.bytes[0] += len(data)
             if self._complained:
                 _log.warning("the audit log is written again")
             self._complained = False
