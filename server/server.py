@@ -37,7 +37,7 @@ _POLL = 0.05
 _GONE = 1.0
 # How often to look who is connected. It costs the processor some ms, and calls are served meanwhile.
 _LOOK = 0.2
-# How often what rows look like is told: so long ago a figure may be.
+# How often what was noted is told: so old may a figure be.
 _FLUSH = 1.0
 # How long the calls that were under way when new work was refused may take to arrive.
 _REFUSING = 0.2
@@ -61,6 +61,7 @@ class Server:
         # main thread may just be holding.
         self._told_to_stop: SimpleQueue[int] = SimpleQueue()
         self._store = Store()
+        self._calls = Calls(self._store)
         self._serving = self._store.cells("forest_serving", {})
         self._serving[0] = 0
         self._audit = Audit.of(config, self._store)
@@ -92,7 +93,7 @@ class Server:
             f"{config.host}:{config.port}",
             _limits(config),
             certificates=self._certificates,
-            calls=Calls(self._store),
+            calls=self._calls,
             commit=self._audit.commit if self._audit else None,
             shared=line is not None,
             # A connection that has aged out cancels what is still on it after the grace.
@@ -198,9 +199,10 @@ class Server:
             )
 
     def _flush(self) -> None:
-        """Put what is counted where it is read, for as long as the process lives."""
+        """Put what was noted where it is read, for as long as the process lives."""
         while True:
             time.sleep(_FLUSH)
+            self._calls.flush()
             self._models.flush()
 
     def _leave(self) -> None:
