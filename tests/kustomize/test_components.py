@@ -1,5 +1,6 @@
 """Each optional part, switched on in each overlay."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,9 @@ def test_the_audit_log_outlives_its_pod_and_each_model_has_its_own_folder(switch
     context = pod["securityContext"]
     assert context.pop("fsGroup") == context["runAsGroup"]
     assert context.pop("fsGroupChangePolicy") == "OnRootMismatch"
-    assert pod == manifests.one("Deployment")["spec"]["template"]["spec"]
+    before = copy.deepcopy(manifests.one("Deployment")["spec"]["template"]["spec"])
+    assert server.pop("envFrom") != before["containers"][0].pop("envFrom"), "new settings have a new name"
+    assert pod == before
     # As the kubelet puts it together.
     settings = rendered.one("ConfigMap")
     assert settings["immutable"] is True
