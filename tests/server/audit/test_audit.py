@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from model_bundle.decision import Estimate
@@ -176,13 +177,15 @@ def test_a_hash_is_of_the_inputs_and_by_the_key(make, model, folder, tmp_path):
     plain = make(place=tmp_path / "plain", redacted=["age"])
     hashed = make(inputs="hash", redacted=["age"], key=key)
     for audit in (plain, hashed):
-        record(audit, model, "one")
+        audit.row(a_call(), model, np.array([1.1, 40, 2, 1, -1.5e-5], np.float32), 0.25)
         audit.close()
     (values,), (found,) = read(tmp_path / "plain"), read(folder)
     assert "inputs" not in found
     # As docs/audit.md says.
-    text = json.dumps(values["inputs"], ensure_ascii=False, separators=(",", ":"))
-    told = hmac.digest(key.read_bytes(), text.encode(), "sha256").hex()
+    inputs = {"amount": float(str(np.float32(1.1))), "country": "ελ", "member": True}
+    inputs["balance"] = float(str(np.float32(-1.5e-5)))
+    assert values["inputs"] == inputs
+    told = hmac.digest(key.read_bytes(), orjson.dumps(inputs), "sha256").hex()
     assert found["inputs_hash"] == "hmac-sha256:" + told
     key.write_bytes(b"short")
     with pytest.raises(ValueError, match=r"audit_key: .* has 5 bytes, and 16 at least are needed"):
