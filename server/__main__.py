@@ -25,7 +25,12 @@ def main() -> int:
     except (OSError, ValueError) as error:
         print(f"forest-serve: {error}", file=sys.stderr)
         return 1
-    server.run()
+    try:
+        server.run()
+    except config.SettingError as error:
+        # What only the models can tell to be wrong.
+        print(f"forest-serve: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

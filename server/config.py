@@ -74,6 +74,9 @@ _RANGES = {
     "max_message_bytes": (1, 2**31 - 1),
     "max_batch_rows": (1, 1_000_000),
     "max_rows_in_flight": (1, 100_000_000),
+    "audit_rotate_bytes": (1, 2**40),
+    "audit_rotate_seconds": (1, 10_000_000),
+    "audit_keep_days": (0, 100_000),
 }
 # The setting with which each topic begins.
 _TOPICS = {
@@ -85,6 +88,7 @@ _TOPICS = {
     "leave_timeout": "the end",
     "metrics_port": "metrics",
     "log_level": "log",
+    "audit": "audit log",
 }
 
 
@@ -181,6 +185,26 @@ class Config:
         3600.0, "what was scored in so long is compared with the training data, to tell of drift"
     )
     log_level: str = _setting("info", "debug, info, warning or error")
+    audit: str = _setting(
+        "off",
+        "records of all decisions: off; best-effort: a moment later, and what cannot be written is counted; "
+        "strict: no answer before its record is on the disk",
+    )
+    audit_folder: Path | None = _setting(
+        None, "folder of the files of records, made if it is not there", _FILE
+    )
+    audit_rotate_bytes: int = _setting(64 * 1024 * 1024, "a file that would grow beyond is closed")
+    audit_rotate_seconds: float = _setting(
+        3600.0, "so is one that is as old; only closed files are to be read"
+    )
+    audit_keep_days: float = _setting(0.0, "closed files older than this are deleted; 0: none is")
+    audit_inputs: str = _setting(
+        "values", "of each row: values, by the features' names; hash: a keyed hash of those; none: nothing"
+    )
+    audit_redact: str = _setting(
+        "", "features that no record has, between commas, each FEATURE or MODEL.FEATURE; empty: none"
+    )
+    audit_key: Path | None = _setting(None, "file of the hash's key, 16 bytes or more", _FILE)
 
     def __post_init__(self) -> None:
         if self.workers != "auto" and not 1 <= int(self.workers) <= 256:
@@ -221,6 +245,7 @@ class Config:
                 f"log_level {self.log_level!r} is not debug, info, warning or error", "log_level"
             )
         self._check_callers()
+        self._check_audit()
 
     def _check_callers(self) -> None:
         """Check the settings of TLS and of who may call."""
@@ -240,6 +265,39 @@ class Config:
             raise SettingError(
                 "reflection authorised needs an access_policy, which says who that is",
                 *("reflection", "access_policy"),
+            )
+
+    def _check_audit(self) -> None:
+        """Check the settings of the audit log."""
+        for name, known in (
+            ("audit", ("off", "best-effort", "strict")),
+            ("audit_inputs", ("values", "hash", "none")),
+        ):
+            if getattr(self, name) not in known:
+                raise SettingError(
+                    f"{name} {getattr(self, name)!r} is not {known[0]}, {known[1]} or {known[2]}", name
+                )
+        if self.audit == "off":
+            for name in ("audit_folder", "audit_redact", "audit_key"):
+                if getattr(self, name):
+                    raise SettingError(f"{name} does nothing while audit is off", name, "audit")
+            return
+        if not self.audit_folder:
+            raise SettingError(f"audit {self.audit} needs an audit_folder", "audit", "audit_folder")
+        if self.audit_inputs == "hash" and not self.audit_key:
+            raise SettingError(
+                "audit_inputs hash needs an audit_key: without a key a hash of a few known values is easily "
+                "guessed",
+                *("audit_inputs", "audit_key"),
+            )
+        if self.audit_key and self.audit_inputs != "hash":
+            raise SettingError(
+                f"audit_key does nothing while audit_inputs is {self.audit_inputs}",
+                *("audit_key", "audit_inputs"),
+            )
+        if self.audit_redact and self.audit_inputs == "none":
+            raise SettingError(
+                "audit_redact does nothing while audit_inputs is none", "audit_redact", "audit_inputs"
             )
 
 

@@ -13,10 +13,11 @@ from typing import Any
 from server import access, connections, port, tls
 from server.access import Access, Policy
 from server.admission import Admission
+from server.audit.log import Audit
 from server.call import Method
 from server.calls import Calls
 from server.catalog import Catalog
-from server.config import Config
+from server.config import Config, SettingError
 from server.exporter import Exporter
 from server.followed import INTERVAL, Followed
 from server.grpcio_front import GrpcioFront
@@ -66,8 +67,13 @@ class Server:
         self._calls = Calls(self._store)
         self._serving = self._store.cells("forest_serving", {})
         self._serving[0] = 0
+        self._audit = Audit.of(config, self._store)
         self._models = Models(
-            config.models, config.bundle_digest, followed=config.watch > 0, store=self._store
+            config.models,
+            config.bundle_digest,
+            followed=config.watch > 0,
+            store=self._store,
+            audit=self._audit,
         )
         self._admission = Admission(config.max_batch_rows, config.max_rows_in_flight, self._store)
         self._certificates = _certificates(config)
@@ -91,6 +97,7 @@ class Server:
             _limits(config),
             certificates=self._certificates,
             calls=self._calls,
+            commit=self._audit.commit if self._audit else None,
             shared=line is not None,
             # A connection that has aged out cancels what is still on it after the grace.
             exchange_age=0.8 * config.max_connection_age_grace,
@@ -153,6 +160,9 @@ class Server:
         self._health_front.start()
         self._health.set(True, LIVENESS)
         self._models.load()
+        self._check_redacted()
+        if self._audit:
+            self._audit.start()
         threading.Thread(target=self._flush, name="counts", daemon=True).start()
         self._health.set(True, STARTUP)
         self._front.start()
@@ -165,8 +175,19 @@ class Server:
             time.sleep(_POLL)
             if self._config.watch and time.monotonic() >= look:
                 if self._models.follow():
+                    self._check_redacted()
                     self._tell()
                 look = time.monotonic() + self._config.watch
+
+    def _check_redacted(self) -> None:
+        """Refuse to begin, or where models come and go say so, if what is to be redacted is nowhere."""
+        found = self._models.found
+        if not self._audit or not (unknown := self._audit.unknown(found)):
+            return
+        message = f"audit_redact: no model here has a feature {', '.join(unknown)}"
+        if not self._config.watch and found and all(model.manifest for model in found):
+            raise SettingError(message, "audit_redact")
+        _log.error("%s: is it a slip of the pen? Values under another name are on record", message)
 
     def _tell(self) -> None:
         """Let health and the log say what is served."""
@@ -228,6 +249,8 @@ class Server:
 
     def _stop(self) -> None:
         self._front.stop(self._config.stop_grace)
+        if self._audit:
+            self._audit.close()
         self._health.set(False, LIVENESS, STARTUP)
         self._health_front.stop(grace=1.0)
         _log.info("stopped")

@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,7 @@ def _compare(options: argparse.Namespace) -> int:
         from model_export.drift import page  # noqa: PLC0415
 
         writers["html"] = page.render
-    many = options.file.is_dir()
-    if many and options.output is None:
-        raise _UsageError(f"{options.file} is a folder: name one for its reports by --output")
-    if not many and len(formats) > 1:
-        raise _UsageError("one file's report has one --format: a folder's reports may have several")
+    many = _many(options, formats)
     folder = _folder(options.bundle, options.models)
     manifest, digest = bundle.read_manifest(folder)
     if strangers := sorted(set(options.ignore) - {feature.name for feature in manifest.features}):
@@ -71,7 +68,8 @@ def _compare(options: argparse.Namespace) -> int:
     before = reference.read(folder, manifest)
 
     def compare(path: Path) -> report.Report:
-        return report.make(loaded, before, rows.read(path, manifest), options.ignore)
+        read = rows.read_audit(path, manifest, options.hours) if options.audit else rows.read(path, manifest)
+        return report.make(loaded, before, read, options.ignore)
 
     if not many:
         made = compare(options.file)
@@ -84,7 +82,7 @@ def _compare(options: argparse.Namespace) -> int:
         return made.status
     statuses = {0}
     options.output.mkdir(exist_ok=True)
-    for path in _waiting(options.file, options.output, formats):
+    for path, report_name in _sources(options, formats):
         try:
             made = compare(path)
         except ExportError as error:
@@ -93,10 +91,35 @@ def _compare(options: argparse.Namespace) -> int:
             statuses.add(_UNUSABLE)
             continue
         for name in formats:
-            _write(_place(options.output, path, name), writers[name](made))
+            _write(_place(options.output, report_name, name), writers[name](made))
         _say(f"{made.source}: {made.verdict}")
         statuses.add(made.status)
     return next(status for status in _STATUSES if status in statuses)
+
+
+def _many(options: argparse.Namespace, formats: list[str]) -> bool:
+    """Return whether reports go to a folder, by names of their own. Raises `_UsageError`."""
+    several = len(formats) > 1
+    if options.audit:
+        many = options.output is not None and (several or options.output.is_dir())
+    else:
+        many = options.file.is_dir()
+        if options.hours is not None:
+            raise _UsageError("--hours is of an audit log, which --audit says FILE is")
+    if options.output is None and options.file.is_dir() and not options.audit:
+        raise _UsageError(f"{options.file} is a folder: name one for its reports by --output")
+    if several and not many:
+        raise _UsageError("one file's report has one --format: a folder's reports may have several")
+    return many
+
+
+def _sources(options: argparse.Namespace, formats: list[str]) -> Iterator[tuple[Path, str]]:
+    """Return what is compared, each with the name of its reports. An audit log's tells when it was made."""
+    if options.audit:
+        yield options.file, f"audit-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    else:
+        for path in _waiting(options.file, options.output, formats):
+            yield path, path.name
 
 
 def _folder(name: str, models: Path) -> Path:
@@ -126,12 +149,12 @@ def _waiting(folder: Path, output: Path, formats: list[str]) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not path.name.endswith(_DATA) or not path.is_file():
             continue
-        if not all(_place(output, path, name).exists() for name in formats):
+        if not all(_place(output, path.name, name).exists() for name in formats):
             yield path
 
 
-def _place(output: Path, path: Path, name: str) -> Path:
-    return output / (path.name + _FORMATS[name])
+def _place(output: Path, name: str, form: str) -> Path:
+    return output / (name + _FORMATS[form])
 
 
 def _write(path: Path, text: str) -> None:
@@ -170,6 +193,17 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="a CSV file with a header, plain, .gz or .xz; or a folder of them: those without a report",
+    )
+    parser.add_argument(
+        "--audit",
+        action="store_true",
+        help="FILE is a server's audit log: one of its files, or the folder of them, for one report",
+    )
+    parser.add_argument(
+        "--hours",
+        type=float,
+        metavar="N",
+        help="of an audit log: what was recorded in the last so many hours",
     )
     parser.add_argument(
         "--format",

@@ -5,11 +5,14 @@ there are many of them is drift.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from model_bundle.encoding import Encoder, InvalidRow, Value
@@ -20,6 +23,8 @@ from model_export.recipe import Recipe, RecipeError
 from model_export.table import Lines, TableError
 
 _MOST_UNKNOWN = 5
+# Of an audit log no more than twice as many rows are compared: a report knows no better by more.
+_MOST_RECORDS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,7 @@ class Rows:
     Attributes
     ----------
     source : str
-        The file's name without its folder.
+        The file's name without its folder; or from when to when an audit log's records are.
     matrix : ndarray of float32, shape (rows, features)
         The codes in the model's order, NaN for a missing value. An unknown value of a category or a flag has
         the code after the last.
@@ -74,6 +79,67 @@ def read(path: Path, manifest: Manifest) -> Rows:
         raise lines.error(f"the header names {table.listed(twice)} twice")
     unused = tuple(name for name in header if name not in names)
     return _encoded(path, _records(lines, header, manifest.features), manifest.features, unused)
+
+
+def read_audit(path: Path, manifest: Manifest, hours: float | None = None) -> Rows:
+    """Read a server's audit log: a folder of its files, of which the closed ones are read, or one of them.
+
+    Parameters
+    ----------
+    manifest
+        Only records of its model and version are read.
+    hours
+        Only those that were recorded within so many hours before now; None for all.
+
+    Returns
+    -------
+    Rows
+        Those of many records are some of them, evenly spread, and the source says so.
+
+    Raises
+    ------
+    TableError
+        If there is no such record, or one that is none; if they have no inputs, or not all features.
+    """
+    begin = None if hours is None else datetime.now(UTC) - timedelta(hours=hours)
+    kept: list[dict[str, Value]] = []
+    found, every = 0, 1
+    first = last = ""
+    for record in _audited(path, manifest, begin):
+        time = record["time"]
+        first, last = min(first or time, time), max(last, time)
+        if found % every == 0:
+            kept.append(record["inputs"])
+            if len(kept) > 2 * _MOST_RECORDS:
+                kept, every = kept[::2], 2 * every
+        found += 1
+    if not kept:
+        span = "" if hours is None else f", within {hours:g} hours,"
+        raise TableError(f"{path}: no record{span} of {manifest.model} {manifest.version} with its inputs")
+    if lacking := [feature.name for feature in manifest.features if feature.name not in kept[0]]:
+        raise TableError(f"{path}: records have no {table.listed(lacking)}, which may be redacted")
+    rows = _encoded(path, kept, manifest.features, ())
+    part = f", one in {every} of {found}" if every > 1 else ""
+    return replace(rows, source=f"audit log of {first[:16]}Z to {last[:16]}Z{part}")
+
+
+def _audited(path: Path, manifest: Manifest, begin: datetime | None) -> Iterator[dict[str, Any]]:
+    """Return the records of a bundle's model and version that have inputs, and are no older."""
+    since = f"{begin:%Y-%m-%dT%H:%M:%S.%fZ}" if begin else ""
+    for file in sorted(path.glob("[!.]*.jsonl")) if path.is_dir() else [path]:
+        if begin and file.stat().st_mtime < begin.timestamp():
+            # It was closed before.
+            continue
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    record = orjson.loads(line)
+                    if (record["model"], record["version"]) != (manifest.model, manifest.version):
+                        continue
+                    if record["time"] >= since and "inputs" in record:
+                        yield record
+                except (orjson.JSONDecodeError, LookupError, TypeError) as error:
+                    raise TableError(f"{file}:{number}: no record of an audit log") from error
 
 
 def _recipe(manifest: Manifest) -> Recipe | None:

@@ -1,5 +1,6 @@
 """Each optional part, switched on in each overlay."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,10 @@ def added(manifests, switch_on):
 def test_every_component_is_tested(tree):
     folders = {each.name for each in (tree / "kustomize" / "components").iterdir()}
     # drift-report has a file of its own.
-    assert folders == {*COMPONENTS, "drift-report", "external-secrets", "model-volume", "tls", "training"}
+    assert folders == {
+        *COMPONENTS,
+        *("audit", "drift-report", "external-secrets", "model-volume", "tls", "training"),
+    }
 
 
 @pytest.mark.parametrize("name", ["gateway", "ingress", "nodeport", "loadbalancer"])
@@ -142,6 +146,38 @@ def test_metrics_are_a_port_that_prometheus_finds_and_the_policy_admits(switch_o
     assert rendered.of("ConfigMap") == manifests.of("ConfigMap")
     (policy,) = rendered.of("NetworkPolicy")
     assert [{"port": "metrics"}] in [rule["ports"] for rule in policy["spec"]["ingress"]]
+
+
+def test_the_audit_log_outlives_its_pod_and_each_model_has_its_own_folder(switch_on, manifests, overlay):
+    from server import config
+
+    rendered = switch_on("audit")
+    pod = rendered.one("Deployment")["spec"]["template"]["spec"]
+    (server,) = pod["containers"]
+    assert pod.pop("volumes") == [{"name": "audit", "persistentVolumeClaim": {"claimName": "forest-audit"}}]
+    assert server.pop("volumeMounts") == [{"name": "audit", "mountPath": "/audit"}]
+    digest, model, folder = server["env"]
+    server["env"] = [digest]
+    assert model["valueFrom"] == {"fieldRef": {"fieldPath": f"metadata.labels['{INSTANCE}']"}}
+    labels = rendered.one("Deployment")["spec"]["template"]["metadata"]["labels"]
+    context = pod["securityContext"]
+    assert context.pop("fsGroup") == context["runAsGroup"]
+    assert context.pop("fsGroupChangePolicy") == "OnRootMismatch"
+    before = copy.deepcopy(manifests.one("Deployment")["spec"]["template"]["spec"])
+    assert server.pop("envFrom") != before["containers"][0].pop("envFrom"), "new settings have a new name"
+    assert pod == before
+    # As the kubelet puts it together.
+    settings = rendered.one("ConfigMap")
+    assert settings["immutable"] is True
+    value = folder["value"].replace("$(MODEL)", labels[INSTANCE])
+    read = config.read([], settings["data"] | {folder["name"]: value})
+    assert (read.audit, str(read.audit_folder)) == ("strict", f"/audit/{overlay.model}")
+
+
+def test_the_audit_log_goes_with_tls(switch_on):
+    pod = switch_on("audit", "tls", "log-volume").one("Deployment")["spec"]["template"]["spec"]
+    assert {each["name"] for each in pod["volumes"]} == {"audit", "tls", "log"}
+    assert pod["securityContext"]["fsGroup"] == 65532
 
 
 def test_registry_credentials_are_a_reference(switch_on, manifests):

@@ -75,6 +75,30 @@ def test_it_compares_with_the_releases_own_bundle(reported, pod, overlay):
     assert (str(options.file), str(options.output)) == (f"/rows/{overlay.model}", f"/reports/{overlay.model}")
 
 
+def test_rows_may_be_those_of_the_audit_log(reported, pod, overlay, tree, render):
+    folder = overlay.folder(tree)
+    file = folder / "kustomization.yaml"
+    own = "  - ../../../components/drift-report\n"
+    added = own + own.replace("report\n", "report/audit\n") + own.replace("drift-report", "audit")
+    file.write_text(file.read_text().replace(own, added))
+    rendered = render(folder)
+    spec = rendered.one("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (drift,) = spec["containers"]
+    options = _parser().parse_args([each.replace("$(MODEL)", overlay.model) for each in drift["args"]])
+    assert (options.audit, options.hours, options.output) == (True, 24, Path("/reports") / overlay.model)
+    claims = {each["name"]: each.get("persistentVolumeClaim") for each in spec["volumes"]}
+    assert claims["rows"] == {"claimName": "forest-audit", "readOnly": True}
+    server = rendered.one("Deployment")["spec"]["template"]["spec"]
+    (volume,) = server["volumes"]
+    assert volume["persistentVolumeClaim"] == {"claimName": "forest-audit"}
+    # Of the group that files are of, and no other user's.
+    assert server["securityContext"]["runAsGroup"] == spec["securityContext"]["runAsGroup"]
+    folders = {each["name"]: each["value"] for each in server["containers"][0]["env"] if "value" in each}
+    assert folders["FOREST_AUDIT_FOLDER"].removeprefix("/audit/") == str(options.file.name).replace(
+        overlay.model, "$(MODEL)"
+    )
+
+
 def test_it_is_restricted_and_calls_nobody(reported, pod, overlay):
     spec = pod["spec"]
     assert spec["securityContext"]["runAsNonRoot"] is True

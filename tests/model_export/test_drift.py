@@ -276,3 +276,78 @@ def test_other_names_of_columns_are_known(four_models: Path, tmp_path: Path, cap
     path = written(tmp_path / "rows.csv", lines)
     assert main(["credit", str(path), "--models", str(four_models)]) == 0
     assert "not used: ID, default.payment.next.month" in capsys.readouterr().out
+
+
+def audited(folder: Path, lines: Table, every: Callable[[int], dict] = lambda number: {}) -> Path:
+    """Write rows as a server's audit log has them, with changes of each record."""
+    manifest = json.loads(next((folder / "models").glob("churn/*/manifest.json")).read_bytes())
+    kinds = {each["name"]: each["type"] for each in manifest["features"]}
+    values = {"number": float, "flag": lambda cell: cell in {"Yes", "1"}, "category": str}
+    place = folder / "audit"
+    place.mkdir(exist_ok=True)
+    with (place / f"2026-{len(list(place.iterdir()))}.jsonl").open("w") as file:
+        for number, line in enumerate(lines[1:]):
+            cells = dict(zip(lines[0], line, strict=True))
+            inputs = {
+                name: values[kind](cells[name]) if cells[name] else None for name, kind in kinds.items()
+            }
+            time = f"2026-01-01T00:00:{number % 60:02}.000000Z"
+            record = {"time": time, "model": "churn", "version": "1.0.0", "inputs": inputs}
+            file.write(json.dumps(record | every(number)) + "\n")
+    return place
+
+
+@pytest.fixture
+def audit(churn: Path, tmp_path: Path) -> Callable[..., Path]:
+    (tmp_path / "models").symlink_to(churn)
+    return lambda *arguments, **more: audited(tmp_path, *arguments, **more)
+
+
+def test_an_audit_log_is_read_by_model_and_version(run, audit, tmp_path, monkeypatch):
+    lines = generated("churn", 2_000)
+    drifted = changed(lines, "MonthlyCharges", lambda cell: str(float(cell) + 30))
+    folder = audit(lines)
+    audit(drifted, lambda number: {"version": "2.0.0"} if number % 2 else {"model": "other"})
+    (folder / "still.jsonl.open").write_text("{")
+    status, out, _ = run(folder, "--audit")
+    assert status == 0
+    first = "churn 1.0.0, audit log of 2026-01-01T00:00Z to 2026-01-01T00:00Z: 2000 rows, 0 that a server"
+    assert out.startswith(first)
+    reports = tmp_path / "reports"
+    status, out, err = run(
+        folder, "--audit", "--output", str(reports), "--format", "html", "--format", "json"
+    )
+    assert (status, out, err.count("\n")) == (0, "", 1)
+    assert sorted(re.sub(r"\d{8}T\d{6}", "T", path.name) for path in reports.iterdir()) == [
+        "audit-TZ.html",
+        "audit-TZ.json",
+    ]
+    # The same rows by CSV come to the same.
+    (made,) = reports.glob("*.json")
+    by_file = of(run(lines, "--format", "json")[1])
+    assert of(made.read_text()) == by_file
+    monkeypatch.setattr(rows, "_MOST_RECORDS", 500)
+    status, out, _ = run(folder, "--audit")
+    assert out.startswith(
+        "churn 1.0.0, audit log of 2026-01-01T00:00Z to 2026-01-01T00:00Z, one in 2 of 2000: 1000"
+    )
+
+
+def test_an_audit_log_by_time_and_what_is_none(run, audit):
+    folder = audit(generated("churn", 50))
+    complaint = f"forest-drift: {folder}: no record, within 24 hours, of churn 1.0.0 with its inputs\n"
+    assert run(folder, "--audit", "--hours", "24") == (2, "", complaint)
+    lines = changed(generated("churn", 1_000), "MonthlyCharges", lambda cell: str(float(cell) + 30))
+    audit(lines, lambda number: {"time": "2999-01-01T00:00:00.000000Z"})
+    status, out, _ = run(folder, "--audit", "--hours", "24")
+    assert (status, out.split("\n")[1].startswith("drift: ")) == (1, True)
+    assert ": 1000 rows" in out
+    assert run(folder, "--hours", "24")[0] == 2
+    (folder / "2027.jsonl").write_text('{"model": "churn"}\n')
+    status, _, err = run(folder, "--audit")
+    assert (status, err) == (2, f"forest-drift: {folder}/2027.jsonl:1: no record of an audit log\n")
+    (folder / "2027.jsonl").unlink()
+    for path in folder.iterdir():
+        path.write_text(path.read_text().replace('"tenure"', '"other"'))
+    status, _, err = run(folder, "--audit")
+    assert (status, err) == (2, f"forest-drift: {folder}: records have no tenure, which may be redacted\n")

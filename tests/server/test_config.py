@@ -71,6 +71,14 @@ def test_every_setting_is_a_flag_a_variable_and_a_key_of_its_type(tmp_path: Path
         "metrics_port": 12,
         "drift_window": 61.5,
         "log_level": "debug",
+        "audit": "strict",
+        "audit_folder": Path("e"),
+        "audit_rotate_bytes": 12,
+        "audit_rotate_seconds": 13.5,
+        "audit_keep_days": 14.5,
+        "audit_inputs": "hash",
+        "audit_redact": "f,g.h",
+        "audit_key": Path("i"),
     }
     assert list(values) == [setting.name for setting in fields(Config)]
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
@@ -235,6 +243,11 @@ def test_a_value_of_the_wrong_type_is_named_by_where_it_was_given(
         (["--drift-window", "59"], "drift_window 59"),
         (["--log-level", "loud"], "log_level 'loud'"),
         (["--reflection", "maybe"], "reflection 'maybe'"),
+        (["--audit", "on"], "audit 'on' is not off, best-effort or strict"),
+        (["--audit-inputs", "all"], "audit_inputs 'all' is not values, hash or none"),
+        (["--audit-rotate-bytes", "0"], "audit_rotate_bytes 0"),
+        (["--audit-rotate-seconds", "0.5"], "audit_rotate_seconds 0.5"),
+        (["--audit-keep-days=-1"], "audit_keep_days -1"),
         (["--max-connection-idle=-1"], "max_connection_idle -1"),
         (["--keepalive-time", "nan"], "keepalive_time nan"),
         (["--keepalive-timeout", "0"], "keepalive_timeout 0"),
@@ -258,6 +271,21 @@ def test_a_value_out_of_range_is_named(
         (["--tls-client-ca", "a"], "tls_client_ca does nothing without tls_certificate"),
         (["--plaintext-tokens", "on"], "plaintext_tokens does nothing without access_policy"),
         (["--reflection", "authorised"], "reflection authorised needs an access_policy"),
+        (["--audit", "strict"], "audit strict needs an audit_folder"),
+        (["--audit-folder", "a"], "audit_folder does nothing while audit is off"),
+        (["--audit-redact", "a"], "audit_redact does nothing while audit is off"),
+        (
+            ["--audit-inputs", "hash", "--audit", "strict", "--audit-folder", "a"],
+            "audit_inputs hash needs an audit_key",
+        ),
+        (
+            ["--audit-key", "a", "--audit", "strict", "--audit-folder", "a"],
+            "audit_key does nothing while audit_inputs is values",
+        ),
+        (
+            ["--audit-redact", "a", "--audit-inputs", "none", "--audit", "strict", "--audit-folder", "a"],
+            "audit_redact does nothing while audit_inputs is none",
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
