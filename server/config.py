@@ -71,6 +71,7 @@ _RANGES = {
     "max_message_bytes": (1, 2**31 - 1),
     "max_batch_rows": (1, 1_000_000),
     "max_rows_in_flight": (1, 100_000_000),
+    "traces_ratio": (0, 1),
 }
 # The setting with which each topic begins.
 _TOPICS = {
@@ -80,7 +81,8 @@ _TOPICS = {
     "access_policy": "who may call",
     "max_connection_age": "connections",
     "leave_timeout": "the end",
-    "log_level": "log",
+    "log_format": "log",
+    "traces_endpoint": "traces",
 }
 
 
@@ -172,7 +174,19 @@ class Config:
         "then, told that this server is NOT_SERVING, they are served so long at most, until they have gone",
     )
     stop_grace: float = _setting(10.0, "then calls in hand have so long to finish")
+    log_format: str = _setting(
+        "auto", "text, json, or auto: text where standard error is a terminal, and json elsewhere"
+    )
     log_level: str = _setting("info", "debug, info, warning or error")
+    log_level_file: Path | None = _setting(
+        None, "file with one of these words, followed while the server runs; empty: log_level stands", _FILE
+    )
+    traces_endpoint: str = _setting(
+        "", "where spans go, by OTLP over gRPC, as http://collector:4317; empty: nowhere"
+    )
+    traces_ratio: float = _setting(
+        0.01, "share of calls without a trace of their caller's that are traced: from 0 to 1"
+    )
 
     def __post_init__(self) -> None:
         if self.workers != "auto" and not 1 <= int(self.workers) <= 256:
@@ -208,11 +222,22 @@ class Config:
             raise SettingError(
                 f"port and health_port are both {self.port}: they must differ", "port", "health_port"
             )
+        self._check_log()
+        self._check_callers()
+
+    def _check_log(self) -> None:
+        """Check the settings of the log and of traces."""
+        if self.log_format not in ("auto", "text", "json"):
+            raise SettingError(f"log_format {self.log_format!r} is not text, json or auto", "log_format")
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise SettingError(
                 f"log_level {self.log_level!r} is not debug, info, warning or error", "log_level"
             )
-        self._check_callers()
+        if not re.fullmatch(r"(https?://[^\s/@?#]+)?", self.traces_endpoint):
+            raise SettingError(
+                f"traces_endpoint {self.traces_endpoint!r} is not http://HOST:PORT or https://HOST:PORT",
+                "traces_endpoint",
+            )
 
     def _check_callers(self) -> None:
         """Check the settings of TLS and of who may call."""

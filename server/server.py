@@ -20,6 +20,7 @@ from server.followed import INTERVAL, Followed
 from server.grpcio_front import GrpcioFront
 from server.health import LIVENESS, READINESS, STARTUP, Health
 from server.inference_service import InferenceService
+from server.log import LevelFile
 from server.model_service import ModelService
 from server.models import Models
 from server.prediction_service import PredictionService
@@ -59,6 +60,8 @@ class Server:
         self._admission = Admission(config.max_batch_rows, config.max_rows_in_flight)
         self._certificates = _certificates(config)
         self._policy = _policy(config)
+        file = config.log_level_file
+        self._level_file = LevelFile(file, config.log_level) if file else None
         self._readiness = ["", READINESS, PredictionService.name, ModelService.name, InferenceService.name]
         names = [LIVENESS, STARTUP, *self._readiness]
         self._health = Health(names, line.tell if line else None)
@@ -128,7 +131,7 @@ class Server:
         }
 
     def _start(self) -> None:
-        followed = [each for each in (self._certificates, self._policy) if each]
+        followed = [each for each in (self._certificates, self._policy, self._level_file) if each]
         if followed:
             threading.Thread(target=_follow, args=[followed], name="files", daemon=True).start()
         _log.info("STARTING: health on port %d", self._health_front.port)

@@ -68,7 +68,11 @@ def test_every_setting_is_a_flag_a_variable_and_a_key_of_its_type(tmp_path: Path
         "leave_timeout": 0.5,
         "drain_timeout": 3.5,
         "stop_grace": 4.5,
+        "log_format": "json",
         "log_level": "debug",
+        "log_level_file": Path("e"),
+        "traces_endpoint": "http://collector:4317",
+        "traces_ratio": 0.25,
     }
     assert list(values) == [setting.name for setting in fields(Config)]
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
@@ -229,7 +233,11 @@ def test_a_value_of_the_wrong_type_is_named_by_where_it_was_given(
         (["--bundle-digest", "0" * 64], "bundle_digest '000"),
         (["--bundle-digest", "sha256:" + "A" * 64], "bundle_digest 'sha256:AAA"),
         (["--bundle-digest", "sha256:" + "a" * 63], "bundle_digest 'sha256:aaa"),
+        (["--log-format", "xml"], "log_format 'xml'"),
         (["--log-level", "loud"], "log_level 'loud'"),
+        (["--traces-endpoint", "collector:4317"], "traces_endpoint 'collector:4317'"),
+        (["--traces-endpoint", "http://user:secret@collector"], "traces_endpoint 'http"),
+        (["--traces-ratio", "1.1"], "traces_ratio 1.1"),
         (["--reflection", "maybe"], "reflection 'maybe'"),
         (["--max-connection-idle=-1"], "max_connection_idle -1"),
         (["--keepalive-time", "nan"], "keepalive_time nan"),
