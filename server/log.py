@@ -1,7 +1,7 @@
-"""The log: a line for each record, as text or as JSON, and its level, which may change while the server runs.
+"""The log: a line for each record, as text or as JSON, and its level, which may change while it is written.
 
-Whatever a record holds, its line is one line: nothing that a caller sends begins another. In text the lines of
-a traceback follow their record, indented, which no record is.
+Whatever a record holds, its line is one line: nothing that a caller sends begins another. In text the lines
+of a traceback follow their record, indented, which no record is.
 """
 
 import json
@@ -104,7 +104,7 @@ class LevelFile(Followed[str]):
 class _Format(logging.Formatter):
     worker = 0
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         """Return when it was, in UTC, by RFC 3339."""
         time = datetime.fromtimestamp(record.created, UTC)
         return time.isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -167,7 +167,7 @@ def _clean(text: str) -> str:
 
 
 def _whole(text: str) -> str:
-    """Return a text that is one: halves of characters, as of names of files that are no UTF-8, are escaped."""
+    """Return a text without halves of characters, which names of files that are no UTF-8 have: escaped."""
     return text.encode(errors="backslashreplace").decode()
 
 

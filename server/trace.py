@@ -25,7 +25,7 @@ class Span(NamedTuple):
 
 
 def parent(metadata: Metadata) -> Span | None:
-    """Return the span of its caller's that a call belongs to; None if the caller says none, or nothing good."""
+    """Return its caller's span that a call belongs to; None if the caller says none, or nothing good."""
     found = [value for name, value in metadata if name == "traceparent"]
     if len(found) != 1 or not isinstance(found[0], str):
         return None

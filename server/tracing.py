@@ -1,9 +1,9 @@
 """Spans of calls and of their phases, sent to an OpenTelemetry collector by OTLP over gRPC.
 
-Whether a call is traced is its caller's to say; of calls without a trace a share is. Spans are made when a call
-has ended, from its marks, and a thread of their own sends them: a call that is not traced costs a look at its
-metadata. Names and attributes are those of OpenTelemetry's semantic conventions for gRPC. The libraries are an
-extra, so `server.trace.begin` imports this, and nothing else does.
+Whether a call is traced is its caller's to say; of calls without a trace a share is. Spans are made when a
+call has ended, from its marks, and a thread of their own sends them: a call that is not traced costs a look
+at its metadata. Names and attributes are those of OpenTelemetry's semantic conventions for gRPC. The
+libraries are an extra, so `server.trace.begin` imports this, and nothing else does.
 """
 
 import logging
@@ -79,15 +79,13 @@ class Tracing:
             logging.getLogger(f"opentelemetry.{name}").addFilter(_Seldom())
         _log.info("traces go to %s", endpoint)
 
-    def ended(
-        self, service: str, method: str, call: Call, code: int, end: int, *, unary: bool
-    ) -> Span | None:
+    def ended(self, method: str, call: Call, code: int, end: int, *, unary: bool) -> Span | None:
         """Make the spans of a call that has ended, if it is traced.
 
         Parameters
         ----------
-        service, method
-            Which was called.
+        method
+            Which was called, as ``package.Service/Method``.
         call
             The call, with its marks.
         code
@@ -102,6 +100,7 @@ class Tracing:
         Span or None
             The call's; None if it is not traced.
         """
+        service, _, name = method.partition("/")
         caller = parent(call.metadata)
         if caller:
             if not caller.sampled:
@@ -112,10 +111,10 @@ class Tracing:
         # That of this moment: the system's clock is put right now and then.
         epoch = time.time_ns() - time.perf_counter_ns()
         span = self._tracer.start_span(
-            f"{service}/{method}",
+            method,
             _context(caller, call) if caller else Context(),
             SpanKind.SERVER,
-            _attributes(service, method, call, code),
+            _attributes(service, name, call, code),
             start_time=epoch + call.opened,
         )
         if code in _ERRORS:

@@ -23,12 +23,10 @@ def call() -> Call:
 
 
 def _end(log: CallLog, call: Call, code: int, *, span: Span | None = None, unary: bool = True) -> None:
-    log.ended("forest.v1.PredictionService", "Predict", call, code, 1_234_567, span, unary=unary)
+    log.ended("forest.v1.PredictionService/Predict", call, code, 1_234_567, span, unary=unary)
 
 
-def test_a_record_tells_of_the_call_and_of_nothing_in_it(
-    call: Call, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_record_tells_of_the_call_and_nothing_in_it(call: Call, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     _end(CallLog(), call, Code.NOT_FOUND)
     (record,) = caplog.records
