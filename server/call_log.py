@@ -92,6 +92,7 @@ class CallLog:
         for name, value in (
             ("request_id", call.request_id[:_CHARACTERS]),
             ("model", call.model),
+            ("version", call.version),
             ("caller", call.caller),
             ("peer", call.peer()),
         ):

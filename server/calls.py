@@ -1,11 +1,19 @@
 """What came of calls, method by method: how many there were, how they ended, and where their time went."""
 
+import logging
 import threading
 from bisect import bisect_left
+from typing import TYPE_CHECKING
 
 from server.call import Call, Exchange, Method, Subscription, Unary
+from server.call_log import CallLog
 from server.status import Code
 from server.store import Store
+
+if TYPE_CHECKING:
+    from server.tracing import Tracing
+
+_log = logging.getLogger(__name__)
 
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Upper bounds of the histograms of time, in seconds."""
@@ -36,6 +44,10 @@ class MethodCalls:
         The method's, as ``/package.Service/Method``; empty for paths that are no method's.
     method
         What it is.
+    log
+        Tells of calls that have ended; None for nowhere.
+    tracing
+        Makes spans of them, if they are traced; None for none.
 
     Attributes
     ----------
@@ -43,9 +55,19 @@ class MethodCalls:
         Of the method.
     """
 
-    def __init__(self, store: Store, path: str, method: Method | None = None):
+    def __init__(
+        self,
+        store: Store,
+        path: str,
+        method: Method | None = None,
+        *,
+        log: CallLog | None = None,
+        tracing: "Tracing | None" = None,
+    ):
         _, self.service, self.name = path.split("/") if path else ("", _UNKNOWN, _UNKNOWN)
         self._store = store
+        self._log = log
+        self._tracing = tracing
         self._lock = threading.Lock()
         place = {"grpc_service": self.service, "grpc_method": self.name}
         self._labels = {"grpc_type": _TYPES[type(method)] if method else "unary"} | place
@@ -113,6 +135,21 @@ class MethodCalls:
             handled[0] += 1
             self._handling[bisect_left(_NS, took)] += 1
             self._handling[_BUCKETS] += took
+        log = self._log
+        if self._tracing or (log and (code or log.wants_successes())):
+            try:
+                self._tell(call, code, now)
+            except Exception:
+                # The call has been answered, and the others are to be.
+                _log.exception("fault while telling of a call")
+
+    def _tell(self, call: Call, code: int, now: int) -> None:
+        method = f"{self.service}/{self.name}"
+        span = None
+        if self._tracing:
+            span = self._tracing.ended(method, call, code, now, unary=not self._streams)
+        if self._log:
+            self._log.ended(method, call, code, now - call.opened, span, unary=not self._streams)
 
     def _count_handled(self, code: int) -> memoryview:
         cells = self._store.cells("grpc_server_handled_total", self._labels | {"grpc_code": code_name(code)})
@@ -127,11 +164,17 @@ class Calls:
     ----------
     store
         Where they are counted; None for one of its own.
+    log, tracing
+        As of `MethodCalls`.
     """
 
-    def __init__(self, store: Store | None = None):
+    def __init__(
+        self, store: Store | None = None, log: CallLog | None = None, tracing: "Tracing | None" = None
+    ):
         self._store = store or Store()
+        self._log = log
+        self._tracing = tracing
 
     def of(self, path: str, method: Method | None = None) -> MethodCalls:
         """Return the calls of a method; without one, those of paths that are none."""
-        return MethodCalls(self._store, path, method)
+        return MethodCalls(self._store, path, method, log=self._log, tracing=self._tracing)

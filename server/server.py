@@ -10,10 +10,11 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
-from server import access, connections, tls
+from server import access, connections, tls, trace
 from server.access import Access, Policy
 from server.admission import Admission
 from server.call import Method
+from server.call_log import CallLog
 from server.calls import Calls
 from server.catalog import Catalog
 from server.config import Config
@@ -71,6 +72,10 @@ class Server:
         self._policy = _policy(config)
         file = config.log_level_file
         self._level_file = LevelFile(file, config.log_level) if file else None
+        self._call_log = CallLog()
+        self._tracing = (
+            trace.begin(config.traces_endpoint, config.traces_ratio) if config.traces_endpoint else None
+        )
         self._readiness = ["", READINESS, PredictionService.name, ModelService.name, InferenceService.name]
         names = [LIVENESS, STARTUP, *self._readiness]
         self._health = Health(names, line.tell if line else None)
@@ -89,7 +94,7 @@ class Server:
             f"{config.host}:{config.port}",
             _limits(config),
             certificates=self._certificates,
-            calls=Calls(self._store),
+            calls=Calls(self._store, self._call_log, self._tracing),
             shared=line is not None,
             # A connection that has aged out cancels what is still on it after the grace.
             exchange_age=0.8 * config.max_connection_age_grace,
@@ -218,6 +223,9 @@ class Server:
         self._front.stop(self._config.stop_grace)
         self._health.set(False, LIVENESS, STARTUP)
         self._health_front.stop(grace=1.0)
+        self._call_log.close()
+        if self._tracing:
+            self._tracing.stop()
         _log.info("stopped")
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

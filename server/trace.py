@@ -36,7 +36,7 @@ def parent(metadata: Metadata) -> Span | None:
     return Span(match[2], match[3], bool(int(match[4], 16) & _SAMPLED))
 
 
-def begin(endpoint: str, ratio: float, version: str) -> "Tracing":
+def begin(endpoint: str, ratio: float) -> "Tracing":
     """Return what makes spans of calls, and sends them.
 
     It has threads: where there are workers, each has one of its own, made after the fork.
@@ -47,8 +47,6 @@ def begin(endpoint: str, ratio: float, version: str) -> "Tracing":
         Where the collector is, as ``http://collector:4317``; with ``https`` by TLS.
     ratio
         Share of calls without a trace of their caller's that are traced.
-    version
-        Of this server.
 
     Raises
     ------
@@ -67,4 +65,4 @@ def begin(endpoint: str, ratio: float, version: str) -> "Tracing":
         raise ValueError(
             f"traces_endpoint {endpoint}: {error}: install the extra `traces`, as forest-serving[traces]"
         ) from error
-    return Tracing(endpoint, ratio, version)
+    return Tracing(endpoint, ratio)

@@ -31,6 +31,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from server import VERSION
 from server.call import Call
 from server.health import Health
 from server.status import Code
@@ -56,25 +57,25 @@ class Tracing:
 
     Parameters
     ----------
-    endpoint, ratio, version
+    endpoint, ratio
         As of `server.trace.begin`.
     """
 
-    def __init__(self, endpoint: str, ratio: float, version: str):
+    def __init__(self, endpoint: str, ratio: float):
         self._ratio = ratio
         self._exporter = OTLPSpanExporter(endpoint, insecure=endpoint.startswith("http:"), timeout=_SENDING)
         self._processor = BatchSpanProcessor(self._exporter, _MOST_WAITING, _EVERY_MS, _MOST_AT_ONCE)
         resource = Resource(
             {
                 "service.name": "forest-serving",
-                "service.version": version,
+                "service.version": VERSION,
                 "service.instance.id": f"{os.uname().nodename}-{os.getpid()}",
             }
         )
         # It stays this object's: nothing else in the process traces unasked.
         provider = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
         provider.add_span_processor(self._processor)
-        self._tracer = provider.get_tracer("forest-serving", version)
+        self._tracer = provider.get_tracer("forest-serving", VERSION)
         for name in ("exporter.otlp.proto.grpc.exporter", "sdk._shared_internal"):
             logging.getLogger(f"opentelemetry.{name}").addFilter(_Seldom())
         _log.info("traces go to %s", endpoint)
@@ -162,6 +163,7 @@ def _attributes(service: str, method: str, call: Call, code: int) -> dict[str, s
     }
     for name, value in (
         ("forest.model", call.model),
+        ("forest.version", call.version),
         ("forest.caller", call.caller),
         ("forest.request_id", call.request_id[:_CHARACTERS]),
     ):

@@ -18,7 +18,8 @@ _METADATA = (("authorization", "Bearer secret"), ("traceparent", f"00-{_TRACE}-0
 @pytest.fixture
 def call() -> Call:
     call = Call(math.inf, _METADATA, lambda: "ipv4:192.0.2.7:4711")
-    call.request_id, call.model, call.caller = "payment-1" + "x" * 500, "fraud", "card-authorisation"
+    call.request_id, call.model, call.version = "payment-1" + "x" * 500, "fraud", "1.0.0"
+    call.caller = "card-authorisation"
     return call
 
 
@@ -37,6 +38,7 @@ def test_a_record_tells_of_the_call_and_nothing_in_it(call: Call, caplog: pytest
         "trace_id": _TRACE,
         "request_id": "payment-1" + "x" * 119,
         "model": "fraud",
+        "version": "1.0.0",
         "caller": "card-authorisation",
         "peer": "ipv4:192.0.2.7:4711",
         "milliseconds": 1.235,
