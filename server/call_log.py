@@ -29,6 +29,19 @@ _DEBUG_TIMES = 100
 _CHARACTERS = 128
 
 
+def names(call: Call) -> dict[str, str]:
+    """Return what a record tells of which call it is about, as far as that is known."""
+    caller = trace.parent(call.metadata)
+    known = {
+        "request_id": call.request_id[:_CHARACTERS],
+        "trace_id": caller.trace_id if caller else "",
+        "model": call.model,
+        "version": call.version,
+        "caller": call.caller,
+    }
+    return {name: value for name, value in known.items() if value}
+
+
 class CallLog:
     """Writes the records.
 
@@ -83,22 +96,10 @@ class CallLog:
         level = _LEVELS.get(code, _OTHERS) if unary or code != Code.UNAVAILABLE else _OTHERS
         if not _log.isEnabledFor(level) or not self._has_room(level, code):
             return
-        fields: dict[str, object] = {"method": method, "code": _name(code)}
-        if not span:
-            span = trace.parent(call.metadata)
-            fields |= {"trace_id": span.trace_id} if span else {}
-        else:
+        fields: dict[str, object] = {"method": method, "code": _name(code), **names(call)}
+        if span:
             fields |= {"trace_id": span.trace_id, "span_id": span.span_id}
-        for name, value in (
-            ("request_id", call.request_id[:_CHARACTERS]),
-            ("model", call.model),
-            ("version", call.version),
-            ("caller", call.caller),
-            ("peer", call.peer()),
-        ):
-            if value:
-                fields[name] = value
-        fields["milliseconds"] = round(took / 1e6, 3)
+        fields |= {"peer": call.peer(), "milliseconds": round(took / 1e6, 3)}
         _log.log(level, "call ended", extra=log.about(fields))
 
     def close(self) -> None:
