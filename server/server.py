@@ -38,7 +38,7 @@ _POLL = 0.05
 _GONE = 1.0
 # How often to look who is connected. It costs the processor some ms, and calls are served meanwhile.
 _LOOK = 0.2
-# How often what rows look like is told: so long ago a figure may be.
+# How often what was noted is told: so old may a figure be.
 _FLUSH = 1.0
 # How long the calls that were under way when new work was refused may take to arrive.
 _REFUSING = 0.2
@@ -76,6 +76,7 @@ class Server:
         self._tracing = (
             trace.begin(config.traces_endpoint, config.traces_ratio) if config.traces_endpoint else None
         )
+        self._calls = Calls(self._store, self._call_log, self._tracing)
         self._readiness = ["", READINESS, PredictionService.name, ModelService.name, InferenceService.name]
         names = [LIVENESS, STARTUP, *self._readiness]
         self._health = Health(names, line.tell if line else None)
@@ -94,7 +95,7 @@ class Server:
             f"{config.host}:{config.port}",
             _limits(config),
             certificates=self._certificates,
-            calls=Calls(self._store, self._call_log, self._tracing),
+            calls=self._calls,
             shared=line is not None,
             # A connection that has aged out cancels what is still on it after the grace.
             exchange_age=0.8 * config.max_connection_age_grace,
@@ -185,9 +186,10 @@ class Server:
             )
 
     def _flush(self) -> None:
-        """Put what is counted where it is read, for as long as the process lives."""
+        """Put what was noted where it is read, for as long as the process lives."""
         while True:
             time.sleep(_FLUSH)
+            self._calls.flush()
             self._models.flush()
 
     def _leave(self) -> None:
