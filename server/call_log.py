@@ -127,7 +127,7 @@ class CallLog:
     def _turn(self) -> None:
         for (level, code), count in self._left_out.items():
             fields = {"code": _name(code), "calls": count}
-            _log.log(level, "calls ended of which no more is told", extra=log.about(fields))
+            _log.log(level, "calls ended that are not told of one by one", extra=log.about(fields))
         self._left_out.clear()
         self._written.clear()
 

@@ -23,7 +23,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 # What ends a line somewhere, moves a terminal's cursor or the direction of its text, or is no character.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_PLAIN = re.compile(r"[\w.:/+@-]+")
+_PLAIN = re.compile(r"[\w.:/+@%-]+")
 _LEVEL_BYTES = 100
 
 
@@ -145,7 +145,7 @@ class _Json(_Format):
             told["worker"] = self.worker
         if error := self.error(record):
             told["error"] = _whole(error)
-        return json.dumps(_fields(record) | told)
+        return json.dumps(told | {name: value for name, value in _fields(record).items() if name not in told})
 
 
 def _message(record: logging.LogRecord) -> str:
