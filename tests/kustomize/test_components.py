@@ -38,6 +38,14 @@ def added(manifests, switch_on):
     return run
 
 
+def _example(document, name):
+    """Return the one example of a document that has a name in it."""
+    text = (Path(__file__).parents[2] / "docs" / document).read_text()
+    blocks = [block.partition("```")[0] for block in text.split("```yaml\n")[1:]]
+    (example,) = [block for block in blocks if name in block]
+    return example
+
+
 def test_every_component_is_tested(tree):
     folders = {each.name for each in (tree / "kustomize" / "components").iterdir()}
     # drift-report has a file of its own.
@@ -136,10 +144,8 @@ def test_the_level_of_running_pods_is_changed_by_a_commit(switch_on, manifests, 
     assert config.read([], settings["data"]).log_level_file == Path("/log-level/level")
     assert settings["data"].items() > manifests.one("ConfigMap")["data"].items()
     # As docs/logs.md says it.
-    document = (Path(__file__).parents[2] / "docs" / "logs.md").read_text()
-    (example,) = [block for block in document.split("```yaml\n")[1:] if "forest-log-level" in block]
     file = overlay.folder(tree) / "kustomization.yaml"
-    file.write_text(file.read_text() + example.partition("```")[0])
+    file.write_text(file.read_text() + _example("logs.md", "forest-log-level"))
     after = render(overlay.folder(tree))
     changed = [each for each in after.objects if each not in before.objects]
     assert changed == [level | {"data": {"level": "debug"}}]
@@ -162,9 +168,13 @@ def test_lint_lets_the_level_change_and_no_other_settings(switch_on, overlay):
     assert len(list(settings.settings_immutable(linted))) == 2
 
 
-def test_traces_may_go_where_they_are_sent_and_nowhere_else(switch_on, manifests, overlay):
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_traces_may_go_where_they_are_sent_and_nowhere_else(switch_on, manifests, overlay, tree, elsewhere):
     from server import config
 
+    if elsewhere:
+        file = overlay.folder(tree) / "kustomization.yaml"
+        file.write_text(file.read_text() + _example("logs.md", "FOREST_TRACES_ENDPOINT"))
     rendered = switch_on("traces")
     settings = rendered.one("ConfigMap")
     assert settings["immutable"] is True
@@ -176,7 +186,7 @@ def test_traces_may_go_where_they_are_sent_and_nowhere_else(switch_on, manifests
     (rule,) = policy["egress"]
     assert rule["ports"] == [{"port": int(port)}]
     ((namespace,),) = [each["namespaceSelector"]["matchExpressions"] for each in rule["to"]]
-    assert namespace["values"] == [host.split(".")[1]]
+    assert namespace["values"] == [host.split(".")[1]] == ["observability" if elsewhere else "monitoring"]
     assert rendered.one("NetworkPolicy", overlay.model + "-forest") in manifests.objects
 
 
@@ -288,9 +298,7 @@ def test_argo_cd_may_apply_what_tls_adds(with_tls, overlay, rendered):
 @pytest.fixture
 def trained(tree, overlay, switch_on):
     """Return an overlay as docs/training.md has it: its server follows what its training writes."""
-    document = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
-    (example,) = [block for block in document.split("```yaml\n")[1:] if "components/training" in block]
-    text = example.partition("```")[0]
+    text = _example("training.md", "components/training")
     assert text.startswith("# kustomize/overlays/staging/fraud/kustomization.yaml\n")
     text = text.replace("envs/staging", "envs/" + overlay.environment)
     (overlay.folder(tree) / "kustomization.yaml").write_text(
