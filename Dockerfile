@@ -9,12 +9,14 @@ ARG BUILDER=${BASE}
 FROM ${BUILDER} AS packages
 ENV PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
-COPY server/requirements.txt /build/
+# `traces` brings OpenTelemetry in; without it the server has no use for that.
+ARG EXTRA=
+COPY server/requirements*.txt /build/
 # A package index of one's own, and who signed its certificate, are secrets of the build: no layer keeps them.
 RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
     PIP_CONFIG_FILE=/run/secrets/pip.conf python3 -m pip install --quiet --require-hashes --no-deps \
     --only-binary=:all: --no-compile --report=/build/report.json --target=/opt/forest/packages \
-    -r /build/requirements.txt
+    -r /build/requirements${EXTRA:+-$EXTRA}.txt
 # What serving never loads. Of ONNX Runtime that is everything but its library: model_bundle/runtime.py calls it
 # without the package's Python half.
 RUN cd /opt/forest/packages \
@@ -39,7 +41,7 @@ COPY clients/python/forest /opt/forest/app/forest
 COPY clients/python/inference /opt/forest/app/inference
 COPY models/${MODEL}/${VERSION} /models/${MODEL}/${VERSION}
 # The bundle passes here, with these very packages, every check that the server will make when it starts.
-RUN cd /opt/forest/app && rm -r server/requirements.txt server/image \
+RUN cd /opt/forest/app && rm -r server/requirements*.txt server/image \
     && python3 -m compileall -q --invalidation-mode unchecked-hash . \
     && chmod -R a=rX,u+w /opt/forest/app /models \
     && find /opt/forest/app /models -exec touch -hd @0 {} + \

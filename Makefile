@@ -67,6 +67,7 @@ lock: .venv-lock/installed ## pin what the requirements allow; `make lock UPGRAD
 	$(COMPILE) pyproject.toml clients/python/pyproject.toml --extra export --extra registry --extra traces \
 		--extra dev -o tests/requirements.txt
 	$(COMPILE) pyproject.toml -c tests/requirements.txt -o server/requirements.txt
+	$(COMPILE) pyproject.toml --extra traces -c tests/requirements.txt -o server/requirements-traces.txt
 	$(COMPILE) pyproject.toml --extra export -c tests/requirements.txt -o model_export/requirements.txt
 	$(COMPILE) pyproject.toml --extra export --extra registry -c tests/requirements.txt \
 		-o model_export/registry/requirements.txt
@@ -90,7 +91,7 @@ export-image: ## build the image that makes bundles in a cluster (docs/training.
 		PIP_CONF='$(PIP_CONF)' CA='$(CA)' server/image/build.sh
 
 image: ## build the image of one bundle: `make image MODEL=fraud VERSION=1.0.0`
-	@MODEL='$(MODEL)' VERSION='$(VERSION)' BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
+	@MODEL='$(MODEL)' VERSION='$(VERSION)' EXTRA='$(EXTRA)' BASE='$(BASE)' BUILDER='$(BUILDER)' IMAGE='$(IMAGE)' ENGINE='$(ENGINE)' \
 		PIP_CONF='$(PIP_CONF)' CA='$(CA)' server/image/build.sh
 
 mlflow: $(MLFLOW_INSTALLED) ## install MLflow's own server, its pages included, into .venv-mlflow

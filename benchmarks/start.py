@@ -63,7 +63,7 @@ def _serving(models: Path) -> tuple[float, float]:
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if " SERVING " in line:
+            if "NOT_SERVING" not in line and "SERVING" in line:
                 break
         else:
             raise RuntimeError("the server did not come to serve")

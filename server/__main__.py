@@ -3,14 +3,14 @@
 import logging
 import sys
 
-from server import config, processors
-from server.workers import LOG_FORMAT, Supervisor
+from server import config, log, processors
+from server.workers import Supervisor
 
 
 def main() -> int:
     """Run the server until it is told to stop; return the exit status."""
     settings = config.read()
-    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
+    log.begin(settings.log_format, settings.log_level)
     workers = settings.workers
     if not isinstance(workers, int):
         workers, reason = processors.workers()

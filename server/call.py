@@ -25,7 +25,7 @@ class Call:
         common name. None if the caller showed no certificate.
     caller : str
         What the access policy calls the caller; empty without one.
-    request_id, model : str
+    request_id, model, version : str
         What the request calls itself, and the model that scores it; empty until that is known.
     recorded : bool
         Whether the answer is on record, and must not be sent if the record cannot be kept.
@@ -51,6 +51,7 @@ class Call:
         "recorded",
         "request_id",
         "scored",
+        "version",
     )
 
     def __init__(self, deadline: float, metadata: Metadata, peer: Callable[[], str]):
@@ -59,7 +60,7 @@ class Call:
         self.peer = peer
         self.names: Callable[[], Sequence[str]] = tuple
         self.cancelled = False
-        self.caller = self.request_id = self.model = ""
+        self.caller = self.request_id = self.model = self.version = ""
         self.recorded = False
         self.opened = self.arrived = time.perf_counter_ns()
         self.begun = self.decoded = self.scored = self.finished = 0

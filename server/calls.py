@@ -1,15 +1,23 @@
 """What came of calls, method by method: how many there were, how they ended, and where their time went."""
 
+import logging
 import struct
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.call import Call, Exchange, Method, Subscription, Unary
+from server.call_log import CallLog
 from server.status import Code
 from server.store import Store
+
+if TYPE_CHECKING:
+    from server.tracing import Tracing
+
+_log = logging.getLogger(__name__)
 
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Upper bounds of the histograms of time, in seconds."""
@@ -45,6 +53,10 @@ class MethodCalls:
         The method's, as ``/package.Service/Method``; empty for paths that are no method's.
     method
         What it is.
+    log
+        Tells of calls that have ended; None for nowhere.
+    tracing
+        Makes spans of them, if they are traced; None for none.
 
     Attributes
     ----------
@@ -52,9 +64,20 @@ class MethodCalls:
         Of the method.
     """
 
-    def __init__(self, store: Store, path: str, method: Method | None = None):
+    def __init__(
+        self,
+        store: Store,
+        path: str,
+        method: Method | None = None,
+        *,
+        log: CallLog | None = None,
+        tracing: "Tracing | None" = None,
+    ):
         _, self.service, self.name = path.split("/") if path else ("", _UNKNOWN, _UNKNOWN)
         self._store = store
+        self._log = log
+        self._tracing = tracing
+        self._streams = isinstance(method, Exchange | Subscription)
         self._lock = threading.Lock()
         self._place = {"grpc_service": self.service, "grpc_method": self.name}
         self._labels = {"grpc_type": _TYPES[type(method)] if method else "unary"} | self._place
@@ -106,11 +129,26 @@ class MethodCalls:
                 # Whatever was scored was answered before, or will never be.
                 call.scored = 0
             self._note(call, now)
+        log = self._log
+        if self._tracing or (log and (code or log.wants_successes())):
+            try:
+                self._tell(call, code, now)
+            except Exception:
+                # The call has been answered, and the others are to be.
+                _log.exception("fault while telling of a call")
 
     def flush(self) -> None:
         """Put what was noted of times where it is read."""
         with self._lock:
             self._flush()
+
+    def _tell(self, call: Call, code: int, now: int) -> None:
+        method = f"{self.service}/{self.name}"
+        span = None
+        if self._tracing:
+            span = self._tracing.ended(method, call, code, now, unary=not self._streams)
+        if self._log:
+            self._log.ended(method, call, code, now - call.opened, span, unary=not self._streams)
 
     def _note(self, call: Call, now: int) -> None:
         noted = self._noted
@@ -152,15 +190,21 @@ class Calls:
     ----------
     store
         Where they are counted; None for one of its own.
+    log, tracing
+        As of `MethodCalls`.
     """
 
-    def __init__(self, store: Store | None = None):
+    def __init__(
+        self, store: Store | None = None, log: CallLog | None = None, tracing: "Tracing | None" = None
+    ):
         self._store = store or Store()
+        self._log = log
+        self._tracing = tracing
         self._methods: list[MethodCalls] = []
 
     def of(self, path: str, method: Method | None = None) -> MethodCalls:
         """Return the calls of a method; without one, those of paths that are none."""
-        calls = MethodCalls(self._store, path, method)
+        calls = MethodCalls(self._store, path, method, log=self._log, tracing=self._tracing)
         self._methods.append(calls)
         return calls
 

@@ -77,6 +77,7 @@ _RANGES = {
     "audit_rotate_bytes": (1, 2**40),
     "audit_rotate_seconds": (1, 10_000_000),
     "audit_keep_days": (0, 100_000),
+    "traces_ratio": (0, 1),
 }
 # The setting with which each topic begins.
 _TOPICS = {
@@ -87,8 +88,9 @@ _TOPICS = {
     "max_connection_age": "connections",
     "leave_timeout": "the end",
     "metrics_port": "metrics",
-    "log_level": "log",
+    "log_format": "log",
     "audit": "audit log",
+    "traces_endpoint": "traces",
 }
 
 
@@ -184,7 +186,13 @@ class Config:
     drift_window: float = _setting(
         3600.0, "what was scored in so long is compared with the training data, to tell of drift"
     )
+    log_format: str = _setting(
+        "auto", "text, json, or auto: text where standard error is a terminal, and json elsewhere"
+    )
     log_level: str = _setting("info", "debug, info, warning or error")
+    log_level_file: Path | None = _setting(
+        None, "file with one of these words, followed while the server runs; empty: log_level stands", _FILE
+    )
     audit: str = _setting(
         "off",
         "records of all decisions: off; best-effort: a moment later, and what cannot be written is counted; "
@@ -205,6 +213,12 @@ class Config:
         "", "features that no record has, between commas, each FEATURE or MODEL.FEATURE; empty: none"
     )
     audit_key: Path | None = _setting(None, "file of the hash's key, 16 bytes or more", _FILE)
+    traces_endpoint: str = _setting(
+        "", "where spans go, by OTLP over gRPC, as http://collector:4317; empty: nowhere"
+    )
+    traces_ratio: float = _setting(
+        0.01, "share of calls without a trace of their caller's that are traced: from 0 to 1"
+    )
 
     def __post_init__(self) -> None:
         if self.workers != "auto" and not 1 <= int(self.workers) <= 256:
@@ -240,12 +254,23 @@ class Config:
             number = getattr(self, one)
             if number and number == getattr(self, other):
                 raise SettingError(f"{one} and {other} are both {number}: they must differ", one, other)
+        self._check_log()
+        self._check_callers()
+        self._check_audit()
+
+    def _check_log(self) -> None:
+        """Check the settings of the log and of traces."""
+        if self.log_format not in ("auto", "text", "json"):
+            raise SettingError(f"log_format {self.log_format!r} is not text, json or auto", "log_format")
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise SettingError(
                 f"log_level {self.log_level!r} is not debug, info, warning or error", "log_level"
             )
-        self._check_callers()
-        self._check_audit()
+        if not re.fullmatch(r"(https?://[^\s/@?#]+)?", self.traces_endpoint):
+            raise SettingError(
+                f"traces_endpoint {self.traces_endpoint!r} is not http://HOST:PORT or https://HOST:PORT",
+                "traces_endpoint",
+            )
 
     def _check_callers(self) -> None:
         """Check the settings of TLS and of who may call."""

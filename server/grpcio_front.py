@@ -22,6 +22,7 @@ import grpc
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
+from server import call_log, log
 from server.call import Call, Exchange, Handler, Metadata, Method, Subscription, Unary, Work
 from server.calls import Calls, MethodCalls
 from server.followed import Followed
@@ -309,7 +310,10 @@ class _UnaryCall:
     def send(self, answer: "_Answer") -> None:
         """Send what `answer` returned."""
         if isinstance(answer, (bytes, BaseException)):
-            operations = (*_response_operations(answer), cygrpc.ReceiveCloseOnServerOperation(_FLAGS))
+            operations = (
+                *_response_operations(answer, self.context),
+                cygrpc.ReceiveCloseOnServerOperation(_FLAGS),
+            )
             _start(self._call, operations, self._finished)
             _ended(self._calls, self.context, answer)
         else:
@@ -355,7 +359,7 @@ class _LongCall:
         if self._context.recorded and (error := self._front.uncommitted()):
             answer = error
         try:
-            _start(self._call, _response_operations(answer), self._sent)
+            _start(self._call, _response_operations(answer, self._context), self._sent)
         except BaseException:
             self._open.discard(self)
             self._call.cancel(int(Code.INTERNAL), _FAULT)
@@ -398,7 +402,7 @@ class _StreamCall:
 
     def fail(self, error: BaseException) -> None:
         """End the call with an error's status, or with OK by `_finish`."""
-        self._finish(_status_operation(error), _code(error))
+        self._finish(_status_operation(error, self.context), _code(error))
 
     def _start(self, operations: tuple[Any, ...], then: Callable[[Any], None]) -> None:
         def completed(event: Any) -> None:
@@ -518,7 +522,8 @@ class _ExchangeCall(_StreamCall):
                 if self._ending:
                     self._statused = True
                     self._code = _code(self._ending)
-                    self._start((*sending, _status_operation(self._ending)), _nothing)
+                    ending = _status_operation(self._ending, self.context)
+                    self._start((*sending, ending), _nothing)
                 else:
                     self._start((*sending, cygrpc.ReceiveMessageOperation(_FLAGS)), self._received)
 
@@ -638,7 +643,7 @@ def _begun(work: Work) -> _Answer:
     return work
 
 
-def _response_operations(answer: bytes | BaseException) -> tuple[Any, ...]:
+def _response_operations(answer: bytes | BaseException, context: Call) -> tuple[Any, ...]:
     """Return what sends the one response of a call, or its error, from beginning to end."""
     if isinstance(answer, bytes):
         return (
@@ -646,10 +651,10 @@ def _response_operations(answer: bytes | BaseException) -> tuple[Any, ...]:
             cygrpc.SendMessageOperation(answer, _FLAGS),
             cygrpc.SendStatusFromServerOperation(None, 0, b"", _FLAGS),
         )
-    return cygrpc.SendInitialMetadataOperation(None, _FLAGS), _status_operation(answer)
+    return cygrpc.SendInitialMetadataOperation(None, _FLAGS), _status_operation(answer, context)
 
 
-def _status_operation(error: BaseException) -> Any:
+def _status_operation(error: BaseException, context: Call) -> Any:
     """Return what tells a caller of an error: its own if it is a StatusError, else that there was a fault."""
     metadata: Metadata | None = None
     if isinstance(error, StatusError):
@@ -661,7 +666,7 @@ def _status_operation(error: BaseException) -> Any:
                 # What a client's own retries obey.
                 metadata = (*(metadata or ()), (_PUSHBACK, str(detail.retry_delay.ToMilliseconds())))
     else:
-        _log.error("fault while answering a call", exc_info=error)
+        _log.error("fault while answering a call", exc_info=error, extra=log.about(call_log.names(context)))
         code, message = Code.INTERNAL, _FAULT
     return cygrpc.SendStatusFromServerOperation(metadata, int(code), message.encode(), _FLAGS)
 

@@ -111,7 +111,7 @@ class InferenceService:
         request = _decoded_infer(data)
         call.request_id = request.id
         model, bundle = self._models.serving(request.model_name, request.model_version)
-        call.model = model.name
+        call.model, call.version = model.name, model.version
         wanted = _wanted(request.outputs, _outputs(bundle.decision))
         tensors = Tensors(request, bundle.encoder, self._admission.max_batch_rows)
         with self._admission.admitted(tensors.rows):

@@ -122,7 +122,7 @@ class PredictionService:
     def _score_row(self, request: PredictRequest | PredictStreamRequest, call: Call) -> bytes:
         call.request_id = request.request_id
         model, bundle = self._models.serving(request.model, request.version)
-        call.model = model.name
+        call.model, call.version = model.name, model.version
         if call.expired():
             raise late()
         kind = request.WhichOneof("input")
@@ -187,7 +187,7 @@ class PredictionService:
         """
         call.request_id = request.request_id
         model, bundle = self._models.serving(request.model, request.version)
-        call.model = model.name
+        call.model, call.version = model.name, model.version
         if described is None:
             raise invalid_request(
                 "input", "MISSING_INPUT", "the request has no rows: set either 'records' or 'matrix'"

@@ -10,11 +10,12 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
-from server import access, connections, port, tls
+from server import access, connections, port, tls, trace
 from server.access import Access, Policy
 from server.admission import Admission
 from server.audit.log import Audit
 from server.call import Method
+from server.call_log import CallLog
 from server.calls import Calls
 from server.catalog import Catalog
 from server.config import Config, SettingError
@@ -23,6 +24,7 @@ from server.followed import INTERVAL, Followed
 from server.grpcio_front import GrpcioFront
 from server.health import LIVENESS, READINESS, STARTUP, Health
 from server.inference_service import InferenceService
+from server.log import LevelFile
 from server.model_service import ModelService
 from server.models import Models
 from server.prediction_service import PredictionService
@@ -64,7 +66,6 @@ class Server:
         # A signal's handler may put into it whatever the main thread is at. An Event has a lock, which the
         # main thread may just be holding.
         self._told_to_stop: SimpleQueue[int] = SimpleQueue()
-        self._calls = Calls(self._store)
         self._serving = self._store.cells("forest_serving", {})
         self._serving[0] = 0
         self._audit = Audit.of(config, self._store)
@@ -78,6 +79,13 @@ class Server:
         self._admission = Admission(config.max_batch_rows, config.max_rows_in_flight, self._store)
         self._certificates = _certificates(config)
         self._policy = _policy(config)
+        file = config.log_level_file
+        self._level_file = LevelFile(file, config.log_level) if file else None
+        self._call_log = CallLog()
+        self._tracing = (
+            trace.begin(config.traces_endpoint, config.traces_ratio) if config.traces_endpoint else None
+        )
+        self._calls = Calls(self._store, self._call_log, self._tracing)
         self._readiness = ["", READINESS, PredictionService.name, ModelService.name, InferenceService.name]
         names = [LIVENESS, STARTUP, *self._readiness]
         self._health = Health(names, line.tell if line else None)
@@ -151,7 +159,7 @@ class Server:
         }
 
     def _start(self) -> None:
-        followed = [each for each in (self._certificates, self._policy) if each]
+        followed = [each for each in (self._certificates, self._policy, self._level_file) if each]
         if followed:
             threading.Thread(target=_follow, args=[followed], name="files", daemon=True).start()
         _log.info("STARTING: health on port %d", self._health_front.port)
@@ -253,6 +261,9 @@ class Server:
             self._audit.close()
         self._health.set(False, LIVENESS, STARTUP)
         self._health_front.stop(grace=1.0)
+        self._call_log.close()
+        if self._tracing:
+            self._tracing.stop()
         _log.info("stopped")
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

@@ -22,13 +22,13 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
+from server import log
 from server.config import Config
+from server.followed import INTERVAL
 from server.port import SharedPort, listen
 from server.store import SIZE, Store
 
 _log = logging.getLogger(__name__)
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 _POLL = 0.05
 # A worker that ends more often than this, within so many seconds, ends the server.
@@ -123,6 +123,8 @@ class Supervisor:
         self._health_port = SharedPort(config.host, config.health_port)
         self._metrics_listeners = listen(config.host, config.metrics_port) if config.metrics_port else []
         self._config = replace(config, port=self._port.number, health_port=self._health_port.number)
+        file = config.log_level_file
+        self._level_file = log.LevelFile(file, config.log_level) if file else None
         self._count = workers
         self._workers: dict[int, _Worker] = {}
         self._exporter: _Worker | None = None
@@ -152,9 +154,14 @@ class Supervisor:
             self._start(0)
         # The first goes ahead: what keeps all from starting is told once.
         self._start(1)
+        look = time.monotonic() + INTERVAL
         while self._workers:
             for key, _ in self._selector.select(_POLL):
                 self._hear(key.data)
+            # Not by a thread, as in a worker: a process that has threads cannot be forked.
+            if self._level_file and time.monotonic() >= look:
+                self._level_file.look()
+                look = time.monotonic() + INTERVAL
             if not self._stopping and not self._told_to_stop.empty():
                 self._stop()
         if self._exporter:
@@ -189,9 +196,7 @@ class Supervisor:
             # Only who holds the other end keeps a line open.
             for worker in self._processes():
                 worker.end.close()
-            form = LOG_FORMAT.replace("%(message)s", f"{_name(number)}: %(message)s")
-            for handler in logging.getLogger().handlers:
-                handler.setFormatter(logging.Formatter(form))
+            log.tell_worker(number)
             if number:
                 self._serve(number, end)
             else:

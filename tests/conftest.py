@@ -94,7 +94,7 @@ class ServerProcess:
             command,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, "FOREST_LOG_FORMAT": "text", **(environment or {})},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -4,14 +4,17 @@ import re
 from collections.abc import Iterator
 
 from gitops import manifests
+from gitops.manifests import Manifest
 from gitops.tree import Overlay
 
+# The server looks at this one while it runs: its name stays, and its content may change.
+_FOLLOWED = "forest-log-level"
 _HASHED = re.compile(r".+-[2456789bcdfghkmt]{10}")
 
 
 def settings_immutable(overlay: Overlay) -> Iterator[str]:
     """A ConfigMap never changes: a merge in a layer above silently drops `immutable`."""
-    for settings in manifests.of_kind(overlay.manifests, "ConfigMap"):
+    for settings in _unfollowed(overlay):
         if settings.get("immutable") is not True:
             yield (
                 f"{manifests.name(settings)} is not immutable: say `options: {{immutable: true}}` "
@@ -22,12 +25,18 @@ def settings_immutable(overlay: Overlay) -> Iterator[str]:
 
 def settings_named_by_content(overlay: Overlay) -> Iterator[str]:
     """A ConfigMap's name has its content's hash, so that a revert finds the old one."""
-    for settings in manifests.of_kind(overlay.manifests, "ConfigMap"):
+    for settings in _unfollowed(overlay):
         if not _HASHED.fullmatch(settings["metadata"]["name"]):
             yield (
                 f"{manifests.name(settings)} has no hash in its name: make it by configMapGenerator, without "
                 "disableNameSuffixHash"
             )
+
+
+def _unfollowed(overlay: Overlay) -> Iterator[Manifest]:
+    for settings in manifests.of_kind(overlay.manifests, "ConfigMap"):
+        if not settings["metadata"]["name"].endswith(_FOLLOWED):
+            yield settings
 
 
 def settings_present(overlay: Overlay) -> Iterator[str]:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the image of one bundle with docker, podman or buildah, whichever is there, and its SBOM beside it in build/.
-# Settings are variables: MODEL and VERSION; BASE, BUILDER, IMAGE, ENGINE, PIP_CONF and CA if wanted (docs/image.md).
+# Settings are variables: MODEL and VERSION; EXTRA, BASE, BUILDER, IMAGE, ENGINE, PIP_CONF and CA if wanted (docs/image.md).
 # With TARGET=export it is the image that makes bundles (docs/training.md), of no model.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -43,6 +43,7 @@ buildah) set -- buildah build --layers --timestamp 0 ;;
 esac
 set -- "$@" --build-arg "SERVER_VERSION=$server"
 [ -z "${BASE:-}" ] || set -- "$@" --build-arg "BASE=$BASE"
+[ -z "${EXTRA:-}" ] || set -- "$@" --build-arg "EXTRA=$EXTRA"
 [ -z "${BUILDER:-}" ] || set -- "$@" --build-arg "BUILDER=$BUILDER"
 [ -z "${PIP_CONF:-}" ] || set -- "$@" --secret "id=pip.conf,src=$PIP_CONF"
 [ -z "${CA:-}" ] || set -- "$@" --secret "id=ca.pem,src=$CA"

@@ -93,7 +93,7 @@ def test_the_server_serves_with_its_own_lock_alone(
             log = []
             for line in process.stderr:
                 log.append(line)
-                if port := re.search(r" SERVING on port (\d+)", line):
+                if port := re.search(r"[^_]SERVING on port (\d+)", line):
                     break
             else:
                 pytest.fail("".join(log))

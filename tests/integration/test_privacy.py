@@ -122,7 +122,7 @@ def test_serving_leaves_no_file_and_holds_no_socket_but_those_asked_for(
         try:
             assert process.stderr is not None
             health_port = _port(process.stderr, r"health on port (\d+)")
-            port = _port(process.stderr, r" SERVING on port (\d+)")
+            port = _port(process.stderr, r"[^_]SERVING on port (\d+)")
             with connect(f"localhost:{port}") as channel:
                 request = PredictRequest(model="fraud", vector=Vector(values=golden[0].values))
                 PredictionServiceStub(channel).Predict(request, timeout=10)
@@ -254,7 +254,7 @@ def test_serving_connects_to_nobody_and_writes_nothing_as_the_kernel_sees_it(
     ) as process:
         try:
             assert process.stderr is not None
-            port = _port(process.stderr, r" SERVING on port (\d+)")
+            port = _port(process.stderr, r"[^_]SERVING on port (\d+)")
             with connect(f"localhost:{port}") as channel:
                 for row in golden[:20]:
                     request = PredictRequest(model="fraud", vector=Vector(values=row.values))

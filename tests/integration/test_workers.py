@@ -199,7 +199,10 @@ def test_signals_to_the_whole_group_are_one_signal(fraud_bundle: Path) -> None:
     # As Ctrl-C in a terminal, and as systemd.
     command = [sys.executable, "-m", "server", "--models", str(fraud_bundle.parents[1]), "--workers", "2"]
     with subprocess.Popen(
-        [*command, "--port=0", "--health-port=0"], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*command, "--port=0", "--health-port=0", "--log-format=text"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         try:
             assert process.stderr is not None

@@ -70,7 +70,9 @@ def test_every_setting_is_a_flag_a_variable_and_a_key_of_its_type(tmp_path: Path
         "stop_grace": 4.5,
         "metrics_port": 12,
         "drift_window": 61.5,
+        "log_format": "json",
         "log_level": "debug",
+        "log_level_file": Path("e"),
         "audit": "strict",
         "audit_folder": Path("e"),
         "audit_rotate_bytes": 12,
@@ -79,6 +81,8 @@ def test_every_setting_is_a_flag_a_variable_and_a_key_of_its_type(tmp_path: Path
         "audit_inputs": "hash",
         "audit_redact": "f,g.h",
         "audit_key": Path("i"),
+        "traces_endpoint": "http://collector:4317",
+        "traces_ratio": 0.25,
     }
     assert list(values) == [setting.name for setting in fields(Config)]
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
@@ -241,7 +245,11 @@ def test_a_value_of_the_wrong_type_is_named_by_where_it_was_given(
         (["--bundle-digest", "sha256:" + "a" * 63], "bundle_digest 'sha256:aaa"),
         (["--metrics-port", "70000"], "metrics_port 70000"),
         (["--drift-window", "59"], "drift_window 59"),
+        (["--log-format", "xml"], "log_format 'xml'"),
         (["--log-level", "loud"], "log_level 'loud'"),
+        (["--traces-endpoint", "collector:4317"], "traces_endpoint 'collector:4317'"),
+        (["--traces-endpoint", "http://user:secret@collector"], "traces_endpoint 'http"),
+        (["--traces-ratio", "1.1"], "traces_ratio 1.1"),
         (["--reflection", "maybe"], "reflection 'maybe'"),
         (["--audit", "on"], "audit 'on' is not off, best-effort or strict"),
         (["--audit-inputs", "all"], "audit_inputs 'all' is not values, hash or none"),

@@ -223,7 +223,7 @@ def _rows(tree):
         model = f"{file.parts[-2]} in {file.parts[-3]}"
         components = {Path(path).name for path in yaml.safe_load(file.read_text())["components"]}
         rows |= {
-            (source, target.replace("the overlay's model", model), port)
+            tuple(cell.replace("the overlay's model", model) for cell in (source, target, port))
             for name, source, target, port in _table("component", "from", "to", "port")
             if name in components
         }
@@ -284,7 +284,7 @@ def test_the_tree_allows_exactly_the_flows_in_the_tables(rendered, judged):
 @pytest.mark.parametrize("component", [None, *(name for name in COMPONENTS if name != "external-secrets")])
 def test_a_component_adds_its_flow_to_its_model_alone(environments, tree, judged, component):
     added = [row for row in _table("component", "from", "to", "port") if row[0] == component]
-    assert len(added) == (component in {"gateway", "ingress", "nodeport", "loadbalancer"})
+    assert len(added) == (component in {"gateway", "ingress", "nodeport", "loadbalancer", "traces"})
     objects = environments(component)
     assert judged(objects, _rows(tree)) == (set(), set())
 
