@@ -1,6 +1,7 @@
 """`forest.v1.PredictionService`: decode, admit, validate and encode, run, answer."""
 
 from collections.abc import Generator, Mapping
+from time import perf_counter_ns
 from typing import Any, TypeVar
 
 import numpy as np
@@ -119,7 +120,9 @@ class PredictionService:
         return PredictStreamResponse(**answer, batch_warnings=warnings).SerializeToString()
 
     def _score_row(self, request: PredictRequest | PredictStreamRequest, call: Call) -> bytes:
+        call.request_id = request.request_id
         model, bundle = self._models.serving(request.model, request.version)
+        call.model = model.name
         if call.expired():
             raise late()
         kind = request.WhichOneof("input")
@@ -135,7 +138,10 @@ class PredictionService:
                     )
             except InvalidRow as error:
                 raise invalid_row(0, error.violations) from error
+            call.decoded = perf_counter_ns()
             score = bundle.session.score_row()
+            call.scored = perf_counter_ns()
+            model.decisions.row(call, bundle.encoder.row, score)
         decision = bundle.decision
         if isinstance(decision, Decision):
             outcome: dict[str, Any] = {"classification": _classification(decision, score)}
@@ -179,7 +185,9 @@ class PredictionService:
 
         The rows are where they are described to be in ``data``, and not in the request.
         """
+        call.request_id = request.request_id
         model, bundle = self._models.serving(request.model, request.version)
+        call.model = model.name
         if described is None:
             raise invalid_request(
                 "input", "MISSING_INPUT", "the request has no rows: set either 'records' or 'matrix'"
@@ -190,7 +198,7 @@ class PredictionService:
                 yield
             try:
                 matrix = yield from rows.decode(data, described, bundle.encoder, call)
-                scored = yield from scoring.score(bundle, matrix, call)
+                scored = yield from scoring.score(bundle, model.decisions, matrix, call)
             except InvalidRows as error:
                 raise invalid_rows(error.faults) from error
             answer = {

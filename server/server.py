@@ -15,6 +15,7 @@ from server import access, connections, tls
 from server.access import Access, Policy
 from server.admission import Admission
 from server.call import Method
+from server.calls import Calls
 from server.catalog import Catalog
 from server.config import Config
 from server.followed import INTERVAL, Followed
@@ -25,6 +26,7 @@ from server.model_service import ModelService
 from server.models import Models
 from server.prediction_service import PredictionService
 from server.reflection import Reflection
+from server.store import Store
 from server.tls import Certificates
 from server.workers import Line
 
@@ -35,6 +37,8 @@ _POLL = 0.05
 _GONE = 1.0
 # How often to look who is connected. It costs the processor some ms, and calls are served meanwhile.
 _LOOK = 0.2
+# How often what was noted is told: so old may a figure be.
+_FLUSH = 1.0
 # How long the calls that were under way when new work was refused may take to arrive.
 _REFUSING = 0.2
 
@@ -56,8 +60,14 @@ class Server:
         # A signal's handler may put into it whatever the main thread is at. An Event has a lock, which the
         # main thread may just be holding.
         self._told_to_stop: SimpleQueue[int] = SimpleQueue()
-        self._models = Models(config.models, config.bundle_digest, followed=config.watch > 0)
-        self._admission = Admission(config.max_batch_rows, config.max_rows_in_flight)
+        self._store = Store()
+        self._calls = Calls(self._store)
+        self._serving = self._store.cells("forest_serving", {})
+        self._serving[0] = 0
+        self._models = Models(
+            config.models, config.bundle_digest, followed=config.watch > 0, store=self._store
+        )
+        self._admission = Admission(config.max_batch_rows, config.max_rows_in_flight, self._store)
         self._certificates = _certificates(config)
         self._policy = _policy(config)
         self._readiness = ["", READINESS, PredictionService.name, ModelService.name, InferenceService.name]
@@ -78,6 +88,7 @@ class Server:
             f"{config.host}:{config.port}",
             _limits(config),
             certificates=self._certificates,
+            calls=self._calls,
             shared=line is not None,
             # A connection that has aged out cancels what is still on it after the grace.
             exchange_age=0.8 * config.max_connection_age_grace,
@@ -136,6 +147,7 @@ class Server:
         self._health_front.start()
         self._health.set(True, LIVENESS)
         self._models.load()
+        threading.Thread(target=self._flush, name="counts", daemon=True).start()
         self._health.set(True, STARTUP)
         # What is here now stays. To look through all of it for garbage once more would hold up calls for 10 ms.
         gc.freeze()
@@ -158,6 +170,7 @@ class Server:
         for name, good in served.items():
             self._health.set(good, f"models/{name}")
         good = bool(served) and all(served.values())
+        self._serving[0] = good
         self._health.set(good, *self._readiness)
         if good:
             _log.info("SERVING on port %d", self._front.port)
@@ -166,6 +179,13 @@ class Server:
                 "NOT_SERVING on port %d: every bundle must pass its checks, and there must be one",
                 self._front.port,
             )
+
+    def _flush(self) -> None:
+        """Put what was noted where it is read, for as long as the process lives."""
+        while True:
+            time.sleep(_FLUSH)
+            self._calls.flush()
+            self._models.flush()
 
     def _leave(self) -> None:
         """Let clients find the others before they are told that this server goes.
