@@ -149,7 +149,7 @@ class Server:
         self._models.load()
         threading.Thread(target=self._flush, name="counts", daemon=True).start()
         self._health.set(True, STARTUP)
-        # What is here now stays. To look through all of it for garbage once more would hold up calls for 10 ms.
+        # What is here now stays. To look through it all for garbage again would hold up calls for 10 ms.
         gc.freeze()
         self._front.start()
 
