@@ -125,7 +125,7 @@ class Session:
             return None
         sides = np.zeros((len(matrix), _SPLITS), np.bool_)
         np.less_equal(matrix.take(self._features, axis=1), self._thresholds, sides[:, : self._features.size])
-        keys = np.packbits(sides, axis=1).view(">u2").ravel().astype(np.uint16)
+        keys = np.packbits(sides).view(">u2").astype(np.uint16)
         # Each key's place in the Gray code: from one to the next the fewest sides change.
         for shift in (1, 2, 4, 8):
             keys ^= keys >> shift
