@@ -9,10 +9,12 @@ Of ONNX' messages only what is read or changed is declared here; all the rest pa
 
 from typing import Any
 
+import numpy as np
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
+from numpy.typing import NDArray
 
 from model_bundle.manifest import Graph
 
@@ -25,6 +27,7 @@ _RENAMED = {
     "class_treeids": "target_treeids",
     "class_weights": "target_weights",
 }
+_SPLITS = {"nodes_featureids", "nodes_modes", "nodes_values"}
 _DROPPED = ("classlabels_int64s", "classlabels_strings")
 
 _ONE, _MANY = FieldDescriptorProto.LABEL_OPTIONAL, FieldDescriptorProto.LABEL_REPEATED
@@ -72,7 +75,7 @@ def fastest(graph: bytes, names: Graph) -> tuple[bytes, Graph]:
     except DecodeError:
         # ONNX Runtime says what is wrong with it.
         return graph, names
-    forests = [node for node in model.graph.node if node.op_type.startswith("TreeEnsemble")]
+    forests = _forests(model)
     if len(forests) != 1 or (names.columns, names.column) != (2, 1):
         return graph, names
     (forest,) = forests
@@ -96,6 +99,37 @@ def fastest(graph: bytes, names: Graph) -> tuple[bytes, Graph]:
     for columns in model.graph.output[0].type.tensor_type.shape.dim[1:]:
         columns.dim_value = 1
     return model.SerializeToString(), Graph(names.input, names.output, columns=1, column=0)
+
+
+def splits(graph: bytes, most: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return the features that a forest splits on most often, those first, and the median threshold of each.
+
+    Parameters
+    ----------
+    graph
+        The serialised ONNX model.
+    most
+        How many features are returned at most: none if the graph is not just one forest.
+
+    Returns
+    -------
+    ndarray of intp, shape (features,)
+    ndarray of float32, shape (features,)
+    """
+    forests = _forests(_Model.FromString(graph))
+    attributes = {each.name: each for each in forests[0].attribute} if len(forests) == 1 else {}
+    if not attributes.keys() >= _SPLITS:
+        return np.empty(0, np.intp), np.empty(0, np.float32)
+    inner = np.array([mode != b"LEAF" for mode in attributes["nodes_modes"].strings], np.bool_)
+    split_on = np.array(attributes["nodes_featureids"].ints, np.intp)[inner]
+    thresholds = np.array(attributes["nodes_values"].floats, np.float32)[inner]
+    counts = np.bincount(split_on)
+    features = np.argsort(-counts, kind="stable")[: min(most, np.count_nonzero(counts))]
+    return features, np.array([np.median(thresholds[split_on == each]) for each in features], np.float32)
+
+
+def _forests(model: Any) -> list[Any]:
+    return [node for node in model.graph.node if node.op_type.startswith("TreeEnsemble")]
 
 
 def _is_binary(forest: Any, attributes: dict[str, Any]) -> bool:

@@ -9,12 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_bundle import runtime
-from model_bundle.graph import fastest
+from model_bundle.graph import fastest, splits
 from model_bundle.manifest import Graph
 
 _FLOAT = 1
 # Rows that are scored in less time than the lock may be away for.
 _FEW = 64
+# Fewer rows are scored before an order of them has paid for itself.
+_FEWEST_ORDERED = 256
+# As many as the bits of an integer, which numpy sorts fast.
+_SPLITS = 16
 
 
 class Session:
@@ -52,6 +56,7 @@ class Session:
             self._session = self._runtime.create_session(graph, options)
         finally:
             self._runtime.release_session_options(options)
+        self._features, self._thresholds = splits(graph, _SPLITS)
         self._input_name = (c_char_p * 1)(names.input.encode())
         self._output_name = (c_char_p * 1)(names.output.encode())
 
@@ -100,6 +105,31 @@ class Session:
                 for tensor in tensors:
                     self._runtime.release_value(tensor)
         return scores[:, self._column]
+
+    def order(self, matrix: NDArray[np.float32]) -> NDArray[np.intp] | None:
+        """Return an order in which rows are scored faster, to the same bits; or None if theirs will do.
+
+        Most of a tree's time goes into the processor's wrong guesses of where a row goes next. It guesses by
+        the rows before: so rows are put together that are on the same side of the forest's main splits.
+
+        Parameters
+        ----------
+        matrix : ndarray of float32, shape (rows, features)
+
+        Returns
+        -------
+        ndarray of intp, shape (rows,)
+            Which row comes when.
+        """
+        if len(matrix) < _FEWEST_ORDERED or not self._features.size:
+            return None
+        sides = np.zeros((len(matrix), _SPLITS), np.bool_)
+        np.less_equal(matrix.take(self._features, axis=1), self._thresholds, sides[:, : self._features.size])
+        keys = np.packbits(sides).view(">u2").astype(np.uint16)
+        # Each key's place in the Gray code: from one to the next the fewest sides change.
+        for shift in (1, 2, 4, 8):
+            keys ^= keys >> shift
+        return keys.argsort(kind="stable")
 
     def close(self) -> None:
         """Give the session's memory back, as also happens to one that nobody has any more."""

@@ -62,13 +62,17 @@ def score(
         raise late()
     odd = bundle.encoder.check_matrix(matrix)
     call.decoded = perf_counter_ns()
+    order = bundle.session.order(matrix)
+    ordered = matrix if order is None else matrix.take(order, axis=0)
     scores = np.empty(len(matrix), np.float64)
     for first in range(0, len(matrix), _STEP):
         if first:
             yield
             if call.expired():
                 raise late()
-        scores[first : first + _STEP] = bundle.session.score(matrix[first : first + _STEP])
+        scores[first : first + _STEP] = bundle.session.score(ordered[first : first + _STEP])
+    if order is not None:
+        scores[order] = scores.copy()
     call.scored = perf_counter_ns()
     yield from decisions.rows(call, matrix, scores)
     return Scored(scores, odd)

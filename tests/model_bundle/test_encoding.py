@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_bundle.encoding import Encoder, InvalidRow
+from model_bundle.encoding import Encoder, InvalidRow, InvalidRows
 from model_bundle.manifest import Feature
 
 FEATURES = (
@@ -264,3 +264,22 @@ def test_a_code_that_is_none_is_refused_and_the_next_row_is_not(encoder: Encoder
             encoder.encode_vector([*VECTOR[:3], code, *VECTOR[4:]])
         assert encoder.encode_record(RECORD) == []
         assert encoder.encode_vector(VECTOR) == []
+
+
+@pytest.mark.parametrize("rows", [1, 15, 127, 128, 143, 144, 513])
+@pytest.mark.parametrize(("column", "wrong"), [(0, math.nan), (1, 17.0), (2, -math.inf), (3, 0.5), (5, 2.0)])
+def test_one_wrong_value_is_found_wherever_in_a_matrix_it_is(
+    encoder: Encoder, rows: int, column: int, wrong: float
+):
+    right = np.tile(np.array(VECTOR, np.float32), (rows, 1))
+    assert not encoder.check_matrix(right)
+    for row in {0, rows // 2, rows - rows % 16 - 1, rows - rows % 16, rows - 1} & set(range(rows)):
+        matrix = right.copy()
+        matrix[row, column] = wrong
+        with pytest.raises(InvalidRows) as caught:
+            encoder.check_matrix(matrix)
+        assert [(place, fault.feature) for place, fault in caught.value.faults.kept] == [(row, NAMES[column])]
+        matrix[row, column] = VECTOR[column]
+        matrix[row, 0] = 100.5
+        (odd,) = encoder.check_matrix(matrix)
+        assert (odd.feature, odd.rows.tolist()) == ("Amount", [row])

@@ -11,7 +11,7 @@ import pytest
 
 from model_bundle import bundle, golden
 from model_bundle.encoding import Encoder
-from model_bundle.graph import fastest
+from model_bundle.graph import fastest, splits
 from model_bundle.manifest import Graph
 
 _CLASSIFIERS = ["fraud", "credit", "churn"]
@@ -135,3 +135,45 @@ def test_another_column_or_output_and_what_is_no_graph_are_left_as_they_are(frau
     for junk in (b"", b"no graph", data[:1000]):
         names = Graph("X", "probabilities", 2, 1)
         assert fastest(junk, names) == (junk, names)
+
+
+@pytest.mark.parametrize("name", ["fraud", "churn", "demand"])
+def test_the_main_splits_are_those_of_most_nodes(four_models: Path, name: str) -> None:
+    data = (four_models / name / "1.0.0" / bundle.GRAPH).read_bytes()
+    (forest,) = [node for node in onnx.load_from_string(data).graph.node if "TreeEnsemble" in node.op_type]
+    lists = {each.name: onnx.helper.get_attribute_value(each) for each in forest.attribute}
+    thresholds: dict[int, list[float]] = {}
+    nodes = zip(lists["nodes_featureids"], lists["nodes_values"], lists["nodes_modes"], strict=True)
+    for feature, threshold, mode in nodes:
+        if mode != b"LEAF":
+            thresholds.setdefault(feature, []).append(threshold)
+    features, medians = splits(data, 5)
+    counts = [len(thresholds[feature]) for feature in features]
+    assert counts == sorted(map(len, thresholds.values()), reverse=True)[:5]
+    assert medians.tolist() == [
+        np.median(np.array(thresholds[feature], np.float32)) for feature in features.tolist()
+    ]
+
+
+def test_what_is_not_one_forest_has_no_main_splits(four_models: Path) -> None:
+    model = onnx.load(four_models / "fraud" / "1.0.0" / bundle.GRAPH)
+    model.graph.node.append(_forest(model))
+    assert [found.size for found in splits(model.SerializeToString(), 5)] == [0, 0]
+    del model.graph.node[:]
+    assert [found.size for found in splits(model.SerializeToString(), 5)] == [0, 0]
+
+
+@pytest.mark.parametrize("name", ["fraud", "credit", "churn", "demand"])
+def test_many_rows_are_ordered_by_the_main_splits(four_models: Path, name: str) -> None:
+    folder = four_models / name / "1.0.0"
+    session = bundle.load(folder).session
+    (feature, *_), (threshold, *_) = splits((folder / bundle.GRAPH).read_bytes(), 1)
+    rows = _rows(folder)
+    order = session.order(rows)
+    assert order is not None
+    assert sorted(order.tolist()) == list(range(len(rows)))
+    sides = rows[order, feature] <= threshold
+    assert 0 < sides.sum() < len(rows)
+    assert np.count_nonzero(sides[1:] != sides[:-1]) == 1
+    assert session.score(rows[order]).tobytes() == session.score(rows)[order].tobytes()
+    assert session.order(rows[:64]) is None

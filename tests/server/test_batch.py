@@ -126,7 +126,7 @@ def four(four_models: Path) -> PredictionService:
     return _service(four_models)
 
 
-_EDGES = [1, 2, 3, 63, 64, 65, 127, 129, scoring._STEP - 1, scoring._STEP, scoring._STEP + 1, _MOST]
+_EDGES = [1, 2, 3, 63, 64, 65, 127, 129, 255, 256, scoring._STEP - 1, scoring._STEP, scoring._STEP + 1, _MOST]
 
 
 @pytest.mark.parametrize("name", ["fraud", "credit", "churn", "demand"])
