@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from mmap import mmap
 from typing import NamedTuple
 
-SIZE = 1 << 20
-"""Bytes of a store. The cells of a model with 30 features take some 10 KiB."""
+SIZE = 1 << 23
+"""Bytes of a store, of which only those used are taken from the machine. A model with 30 features takes some 13
+KiB, and keeps them when it goes: there is room for hundreds of versions.
+"""
 
 _WORD = 8
 # Of an entry: how many words its key takes, the key's length in bytes, and how many cells follow it.
@@ -77,6 +79,8 @@ class Store:
         self._words[first], self._words[first + 1], self._words[first + 2] = of_key, len(text), count
         start = (first + _HEADER) * _WORD
         self._bytes[start : start + len(text)] = text
+        # Who was killed while adding may have left something here.
+        self._bytes[cells * _WORD : (cells + count) * _WORD] = bytes(count * _WORD)
         self._words[0] = cells + count
 
     def _look(self) -> None:
