@@ -11,8 +11,8 @@ from mmap import mmap
 from typing import NamedTuple
 
 SIZE = 1 << 23
-"""Bytes of a store, of which only those used are taken from the machine. A model with 30 features takes some 13
-KiB, and keeps them when it goes: there is room for hundreds of versions.
+"""Bytes of a store. The machine gives those that are used. A version of a model with 30 features takes some
+20 KiB, and keeps them when it goes: there is room for hundreds of them.
 """
 
 _WORD = 8
@@ -40,7 +40,7 @@ class Store:
     """
 
     def __init__(self, memory: mmap | None = None):
-        self._bytes = memoryview(bytearray(SIZE) if memory is None else memory)
+        self._bytes = memoryview(mmap(-1, SIZE) if memory is None else memory)
         self._words = self._bytes.cast("q")
         self._lock = threading.Lock()
         self._known: dict[Key, memoryview] = {}
