@@ -250,6 +250,21 @@ def test_nothing_that_a_caller_sends_becomes_a_label(
     assert total(samples(text), "grpc_server_handled_total", **unknown) >= 21
 
 
+def test_the_end_of_the_certificate_is_told_and_that_the_server_leaves(
+    start: Callable[..., tuple[Any, int]], fraud_bundle: Path, authority: Callable[[str], Any]
+) -> None:
+    pair = authority("root").sign("server", "DNS:localhost")
+    files = ("--tls-certificate", str(pair.certificate), "--tls-key", str(pair.key))
+    process, port = start(fraud_bundle.parents[1], *files, "--leave-timeout", "600")
+    name = "forest_certificate_expiry_timestamp_seconds"
+    wait(lambda: total(samples(scrape(port)), name) > time.time())
+    assert total(samples(scrape(port)), "forest_serving") == 1
+    with socket.create_connection(("localhost", int(process.target.rpartition(":")[2]))):
+        process.process.send_signal(signal.SIGTERM)
+        wait(lambda: total(samples(scrape(port)), "forest_serving") == 0)
+    assert process.stop(signal.SIGTERM) == 128 + signal.SIGTERM
+
+
 def test_the_exporter_is_started_again_and_goes_with_the_server(workers: tuple[Any, int]) -> None:
     process, port = workers
     for _ in range(2):
