@@ -8,13 +8,13 @@ from model_bundle.decision import Decision, Estimate
 from model_bundle.encoding import Encoder
 from model_bundle.golden import GoldenRowError
 from model_bundle.manifest import Manifest, ManifestError
+from model_bundle.reference import REFERENCE
 from model_bundle.runtime import RuntimeRefusedError
 from model_bundle.session import Session
 
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 GOLDEN = "golden.jsonl"
-REFERENCE = "reference.json"
 MODEL_CARD = "model_card.html"
 FILES = (GRAPH, GOLDEN, REFERENCE, MODEL_CARD)
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from model_bundle.reference import Counts, Histogram
+from model_bundle.reference import Counts
 
 MODERATE, GREAT = 0.1, 0.25
 """From which population stability index on a drift is worth a look, and from which on it is an alarm.
@@ -54,7 +54,7 @@ class Judgement:
     level: Level
 
 
-def judge(reference: Histogram, counts: Counts, comparisons: int) -> Judgement:
+def judge(reference: Counts, counts: Counts, comparisons: int, *, discrete: bool) -> Judgement:
     """Judge the rows of one feature, or of the score.
 
     A number is judged by its population stability index. A category or a flag is judged by the greater of
@@ -62,19 +62,21 @@ def judge(reference: Histogram, counts: Counts, comparisons: int) -> Judgement:
 
     Parameters
     ----------
-    reference
-        Of the feature.
+    reference : ndarray of int64, shape (bins + 4,)
+        The reference's rows by its bins.
     counts : ndarray of int64, shape (bins + 4,)
-        Rows by the reference's bins.
+        The rows to be judged, by the same bins.
     comparisons
         How many features are judged together, the score among them.
+    discrete
+        Whether each bin is one value: of a category or a flag.
     """
     rows = int(counts.sum())
     if not rows:
-        return Judgement(0, 0.0, 0.0 if reference.discrete else None, math.inf, "untold")
-    index = stability_index(reference.counts, counts)
-    distance = shannon_distance(reference.counts, counts) if reference.discrete else None
-    by_chance = chance(reference.counts, counts, comparisons)
+        return Judgement(0, 0.0, 0.0 if discrete else None, math.inf, "untold")
+    index = stability_index(reference, counts)
+    distance = shannon_distance(reference, counts) if discrete else None
+    by_chance = chance(reference, counts, comparisons)
     size = max(index, 0.0 if distance is None else index_of_distance(distance))
     level: Level = "none"
     if size >= max(GREAT, by_chance):

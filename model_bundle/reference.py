@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_bundle import digest
-from model_bundle.bundle import REFERENCE
 from model_bundle.manifest import Feature, Manifest
+
+REFERENCE = "reference.json"
 
 SCORE = "score"
 """What the score is called beside the features."""

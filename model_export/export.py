@@ -16,6 +16,7 @@ from model_bundle import bundle, decision, golden, runtime
 from model_bundle.decision import Decision, Estimate
 from model_bundle.encoding import Encoder
 from model_bundle.manifest import Feature, Interval, Lineage, Manifest, Metric, RiskLevel
+from model_bundle.reference import REFERENCE
 from model_bundle.session import Session
 from model_export import (
     card,
@@ -138,7 +139,7 @@ def export(
     files = {
         bundle.GRAPH: graph,
         bundle.GOLDEN: golden.to_bytes(golden_chosen),
-        bundle.REFERENCE: reference.to_bytes(manifest.features, parts.train, test_scores, trained.classifies),
+        REFERENCE: reference.to_bytes(manifest.features, parts.train, test_scores, trained.classifies),
         bundle.MODEL_CARD: card.render(
             recipe,
             manifest,

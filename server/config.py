@@ -15,6 +15,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ _RANGES = {
     "leave_timeout": (0, 1_000_000),
     "drain_timeout": _TIME,
     "stop_grace": _TIME,
+    "metrics_port": (0, 65535),
+    "drift_window": (60, 1_000_000),
     "max_message_bytes": (1, 2**31 - 1),
     "max_batch_rows": (1, 1_000_000),
     "max_rows_in_flight": (1, 100_000_000),
@@ -80,6 +83,7 @@ _TOPICS = {
     "access_policy": "who may call",
     "max_connection_age": "connections",
     "leave_timeout": "the end",
+    "metrics_port": "metrics",
     "log_level": "log",
 }
 
@@ -172,6 +176,10 @@ class Config:
         "then, told that this server is NOT_SERVING, they are served so long at most, until they have gone",
     )
     stop_grace: float = _setting(10.0, "then calls in hand have so long to finish")
+    metrics_port: int = _setting(9464, "port of metrics for Prometheus, plaintext always; 0: none")
+    drift_window: float = _setting(
+        3600.0, "what was scored in so long is compared with the training data, to tell of drift"
+    )
     log_level: str = _setting("info", "debug, info, warning or error")
 
     def __post_init__(self) -> None:
@@ -204,10 +212,10 @@ class Config:
                 f"{self.max_batch_rows}: the largest request would never be taken",
                 *("max_rows_in_flight", "max_batch_rows"),
             )
-        if self.port == self.health_port and self.port:
-            raise SettingError(
-                f"port and health_port are both {self.port}: they must differ", "port", "health_port"
-            )
+        for one, other in combinations(("port", "health_port", "metrics_port"), 2):
+            number = getattr(self, one)
+            if number and number == getattr(self, other):
+                raise SettingError(f"{one} and {other} are both {number}: they must differ", one, other)
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise SettingError(
                 f"log_level {self.log_level!r} is not debug, info, warning or error", "log_level"

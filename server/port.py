@@ -30,6 +30,38 @@ def taken(address: str) -> bool:
     return False
 
 
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Listen on a port at every address of a host, and return the sockets.
+
+    Raises
+    ------
+    OSError
+        If something else listens there, or this machine has no such address.
+    """
+    sockets: list[socket.socket] = []
+    # Where there is no IPv6, every address is every one of IPv4.
+    for name in (host, "0.0.0.0") if host.strip("[]") == "::" else (host,):  # noqa: S104 - it was asked for
+        for family, kind, protocol, where in () if sockets else _addresses(name, port):
+            try:
+                listener = socket.socket(family, kind, protocol)
+            except OSError:
+                continue
+            sockets.append(listener)
+            try:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(where)
+                listener.listen()
+            except OSError as error:
+                sockets.pop().close()
+                if error.errno == errno.EADDRINUSE:
+                    for each in sockets:
+                        each.close()
+                    raise _cannot_listen(host, port) from error
+    if not sockets:
+        raise _cannot_listen(host, port)
+    return sockets
+
+
 class SharedPort:
     """A port that several processes may listen on, each with a listener of its own (SO_REUSEPORT).
 
@@ -62,7 +94,7 @@ class SharedPort:
             self.close()
             if port:
                 break
-        raise OSError(f"cannot listen on {host}:{port}: is something else listening there?")
+        raise _cannot_listen(host, port)
 
     def close(self) -> None:
         """Hold it no longer."""
@@ -86,6 +118,10 @@ class SharedPort:
             self._sockets.append(holder)
             self.number = holder.getsockname()[1]
         return bool(self._sockets)
+
+
+def _cannot_listen(host: str, port: int) -> OSError:
+    return OSError(f"cannot listen on {host}:{port}: is something else listening there?")
 
 
 def _addresses(host: str, port: int) -> Iterator[_Address]:

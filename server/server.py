@@ -10,12 +10,13 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
-from server import access, connections, tls
+from server import access, connections, port, tls
 from server.access import Access, Policy
 from server.admission import Admission
 from server.call import Method
 from server.catalog import Catalog
 from server.config import Config
+from server.exporter import Exporter
 from server.followed import INTERVAL, Followed
 from server.grpcio_front import GrpcioFront
 from server.health import LIVENESS, READINESS, STARTUP, Health
@@ -24,6 +25,7 @@ from server.model_service import ModelService
 from server.models import Models
 from server.prediction_service import PredictionService
 from server.reflection import Reflection
+from server.store import Store
 from server.tls import Certificates
 from server.workers import Line
 
@@ -47,10 +49,13 @@ class Server:
         The settings.
     line
         To the supervisor, if this is one worker of several.
+    store
+        What it counts in, if this is one worker of several: the supervisor tells of it.
     """
 
-    def __init__(self, config: Config, line: Line | None = None):
+    def __init__(self, config: Config, line: Line | None = None, store: Store | None = None):
         self._line = line
+        self._store = store or Store()
         self._config = config
         # A signal's handler may put into it whatever the main thread is at. An Event has a lock, which the
         # main thread may just be holding.
@@ -81,6 +86,8 @@ class Server:
             # A connection that has aged out cancels what is still on it after the grace.
             exchange_age=0.8 * config.max_connection_age_grace,
         )
+
+        self._exporter = None if line else _exporter(config, self._store)
 
     def run(self) -> None:
         """Live from start to stop. Returns when everything in hand has been finished."""
@@ -132,6 +139,8 @@ class Server:
         if followed:
             threading.Thread(target=_follow, args=[followed], name="files", daemon=True).start()
         _log.info("STARTING: health on port %d", self._health_front.port)
+        if self._exporter:
+            self._exporter.start()
         self._health_front.start()
         self._health.set(True, LIVENESS)
         self._models.load()
@@ -224,6 +233,15 @@ def _certificates(config: Config) -> Followed[Certificates] | None:
         return None
     files = [file for file in (certificate, key, client_ca) if file]
     return Followed("certificate", files, lambda: tls.read(certificate, key, client_ca))
+
+
+def _exporter(config: Config, store: Store) -> Exporter | None:
+    if not config.metrics_port:
+        return None
+    store.cells("forest_workers", {})[0] = 1
+    store.cells("forest_worker_ends_total", {})
+    listeners = port.listen(config.host, config.metrics_port)
+    return Exporter(listeners, [store], config.drift_window, os.getpid())
 
 
 def _policy(config: Config) -> Followed[Policy] | None:

@@ -7,6 +7,7 @@ kernel gives each new connection to one of them. See docs/decisions/0009-workers
 
 import json
 import logging
+import mmap
 import os
 import selectors
 import signal
@@ -22,7 +23,8 @@ from types import FrameType
 from typing import NoReturn
 
 from server.config import Config
-from server.port import SharedPort
+from server.port import SharedPort, listen
+from server.store import SIZE, Store
 
 _log = logging.getLogger(__name__)
 
@@ -83,12 +85,21 @@ class Line:
                 heard(json.loads(message))
 
 
+# What a process leaves in its store that is true no longer, once it has ended.
+_OF_THE_LIVING = ("forest_rows_in_flight", "forest_serving", "model")
+
+
 @dataclass(slots=True)
 class _Worker:
+    """A process that the supervisor has started. Number 0 serves no calls: it is the exporter of metrics."""
+
     number: int
     process: int
     end: socket.socket
     states: States = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return _name(self.number)
 
 
 class Supervisor:
@@ -110,9 +121,16 @@ class Supervisor:
     def __init__(self, config: Config, workers: int):
         self._port = SharedPort(config.host, config.port)
         self._health_port = SharedPort(config.host, config.health_port)
+        self._metrics_listeners = listen(config.host, config.metrics_port) if config.metrics_port else []
         self._config = replace(config, port=self._port.number, health_port=self._health_port.number)
         self._count = workers
         self._workers: dict[int, _Worker] = {}
+        self._exporter: _Worker | None = None
+        # What each counts in, by its number; the first is the supervisor's own. A worker goes on from the
+        # counts of the one before it.
+        self._stores = [Store(mmap.mmap(-1, SIZE)) for _ in range(workers + 1)]
+        self._alive = self._stores[0].cells("forest_workers", {})
+        self._ended = self._stores[0].cells("forest_worker_ends_total", {})
         self._ends: dict[int, list[float]] = defaultdict(list)
         self._states: dict[str, bool] = {}
         # It keeps nothing in the kernel that a fork would share.
@@ -130,6 +148,8 @@ class Supervisor:
             "STARTING: %d workers on port %d, health on port %d",
             *(self._count, self._config.port, self._config.health_port),
         )
+        if self._metrics_listeners:
+            self._start(0)
         # The first goes ahead: what keeps all from starting is told once.
         self._start(1)
         while self._workers:
@@ -137,6 +157,9 @@ class Supervisor:
                 self._hear(key.data)
             if not self._stopping and not self._told_to_stop.empty():
                 self._stop()
+        if self._exporter:
+            os.kill(self._exporter.process, signal.SIGKILL)
+            os.waitpid(self._exporter.process, 0)
         _log.info("all workers have ended")
         return self._status
 
@@ -148,26 +171,31 @@ class Supervisor:
             self._work(number, theirs)
         theirs.close()
         worker = _Worker(number, process, ours)
-        self._workers[number] = worker
+        if number:
+            self._workers[number] = worker
+        else:
+            self._exporter = worker
+        self._take_note()
         self._selector.register(ours, selectors.EVENT_READ, worker)
-        _log.info("worker %d is process %d", number, process)
+        _log.info("%s is process %d", worker, process)
 
     def _work(self, number: int, end: socket.socket) -> NoReturn:
-        """Be a worker, in a process of its own."""
+        """Be a worker, or the exporter, in a process of its own."""
         status = 1
         try:
             # They come to the whole group, and the supervisor says what they mean.
             for each in _SIGNALS:
                 signal.signal(each, signal.SIG_IGN)
             # Only who holds the other end keeps a line open.
-            for worker in self._workers.values():
+            for worker in self._processes():
                 worker.end.close()
-            form = LOG_FORMAT.replace("%(message)s", f"worker {number}: %(message)s")
+            form = LOG_FORMAT.replace("%(message)s", f"{_name(number)}: %(message)s")
             for handler in logging.getLogger().handlers:
                 handler.setFormatter(logging.Formatter(form))
-            from server.server import Server  # noqa: PLC0415 - in this process alone
-
-            Server(self._config, Line(end, dict(self._states))).run()
+            if number:
+                self._serve(number, end)
+            else:
+                self._export(end)
             status = 0
         except (OSError, ValueError) as error:
             print(f"forest-serve: {error}", file=sys.stderr)
@@ -176,6 +204,20 @@ class Supervisor:
         finally:
             logging.shutdown()
             os._exit(status)
+
+    def _serve(self, number: int, end: socket.socket) -> None:
+        from server.server import Server  # noqa: PLC0415 - in this process alone
+
+        for each in self._metrics_listeners:
+            each.close()
+        Server(self._config, Line(end, dict(self._states)), self._stores[number]).run()
+
+    def _export(self, end: socket.socket) -> None:
+        from server.exporter import Exporter  # noqa: PLC0415 - in this process alone
+
+        Exporter(
+            *(self._metrics_listeners, self._stores, self._config.drift_window), process=os.getppid()
+        ).serve(end)
 
     def _hear(self, worker: _Worker) -> None:
         try:
@@ -194,36 +236,66 @@ class Supervisor:
                     self._start(number)
 
     def _bury(self, worker: _Worker) -> None:
-        """Take note of a worker's end, and start another in its place."""
+        """Take note of a process' end, and start another in its place."""
         self._selector.unregister(worker.end)
         worker.end.close()
-        del self._workers[worker.number]
+        if worker.number:
+            del self._workers[worker.number]
+        else:
+            self._exporter = None
         code = os.waitstatus_to_exitcode(os.waitpid(worker.process, 0)[1])
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+        self._take_note()
+        store = self._stores[worker.number]
+        for name, labels in store.read() if worker.number else ():
+            if name in _OF_THE_LIVING:
+                cells = store.cells(name, dict(labels))
+                cells[0] = 0
         self._tell()
         if self._stopping:
-            if code:
-                _log.error("worker %d, process %d, ended %s", worker.number, worker.process, how)
+            if code and worker.number:
+                _log.error("%s, process %d, ended %s", worker, worker.process, how)
                 self._status = 1
             return
-        _log.error("worker %d, process %d, ended %s unasked", worker.number, worker.process, how)
+        self._ended[0] += bool(worker.number)
+        _log.error("%s, process %d, ended %s unasked", worker, worker.process, how)
         now = time.monotonic()
         ends = self._ends[worker.number] = [
             *(each for each in self._ends[worker.number] if now - each < _WITHIN),
             now,
         ]
-        if not self._ready:
+        often = f"{worker} ended {len(ends)} times within {_WITHIN:g} s"
+        if not worker.number:
+            self._replace_exporter(often if len(ends) > _ENDS else "")
+        elif not self._ready:
             _log.critical("the first worker did not start: the server ends")
             self._status = 1
             self._stop()
         elif len(ends) > _ENDS:
-            _log.critical(
-                "worker %d ended %d times within %g s: the server ends", worker.number, len(ends), _WITHIN
-            )
+            _log.critical("%s: the server ends", often)
             self._status = 1
             self._stop()
         else:
             self._start(worker.number)
+
+    def _replace_exporter(self, often: str) -> None:
+        """Start another exporter, unless they end too often: calls are served without one."""
+        if not often:
+            self._start(0)
+            return
+        _log.critical("%s: there are no metrics from now on", often)
+        for each in self._metrics_listeners:
+            each.close()
+
+    def _processes(self) -> list[_Worker]:
+        return [*self._workers.values(), *([self._exporter] if self._exporter else [])]
+
+    def _take_note(self) -> None:
+        """Let metrics tell which processes there are."""
+        self._alive[0] = len(self._workers)
+        processes = {worker.number: worker.process for worker in self._processes()}
+        for number in range(self._count + 1):
+            self._stores[0].cells("process", {"number": str(number)})[0] = processes.get(number, 0)
 
     def _tell(self) -> None:
         """Tell the workers what they are in together: whatever one of them serves is served."""
@@ -253,6 +325,10 @@ class Supervisor:
         self._told_to_stop.put(number)
 
     def _end(self, number: int, _frame: FrameType | None) -> NoReturn:
-        for worker in tuple(self._workers.values()):
+        for worker in self._processes():
             os.kill(worker.process, signal.SIGKILL)
         os._exit(128 + number)
+
+
+def _name(number: int) -> str:
+    return f"worker {number}" if number else "exporter"

@@ -22,6 +22,9 @@ from model_export.recipes.fraud import RECIPE
 
 pytest_plugins = ["tests.certificates", "tests.image_builder"]
 
+# Many servers run at once on one machine: only tests of metrics give one a port for them.
+os.environ["FOREST_METRICS_PORT"] = "0"
+
 # How long an example takes tells how busy the machine is.
 settings.register_profile("forest", deadline=None)
 settings.load_profile("forest")

@@ -137,7 +137,7 @@ def make(bundle: Bundle, reference: Reference, rows: Rows, ignored: Collection[s
         Compared(
             histogram,
             counts,
-            drift.judge(histogram, counts, comparisons),
+            drift.judge(histogram.counts, counts, comparisons, discrete=histogram.discrete),
             dict(rows.unknown.get(histogram.name, {})),
             histogram.name in ignored,
         )

@@ -7,7 +7,9 @@ import pytest
 from model_export.__main__ import _parser
 
 INSTANCE = "app.kubernetes.io/instance"
-COMPONENTS = ["gateway", "ingress", "nodeport", "loadbalancer", "log-volume", "registry-credentials"]
+COMPONENTS = [
+    *("gateway", "ingress", "nodeport", "loadbalancer", "log-volume", "metrics", "registry-credentials")
+]
 
 
 @pytest.fixture
@@ -114,6 +116,32 @@ def test_log_volume_is_bounded_and_the_root_stays_read_only(switch_on, manifests
     assert pod.pop("volumes") == [{"name": "log", "emptyDir": {"sizeLimit": "256Mi"}}]
     assert server.pop("volumeMounts") == [{"name": "log", "mountPath": "/var/log/forest"}]
     assert pod == manifests.one("Deployment")["spec"]["template"]["spec"]
+
+
+def test_metrics_are_a_port_that_prometheus_finds_and_the_policy_admits(switch_on, manifests):
+    from server.config import Config
+    from server.exporter import PATH
+
+    rendered = switch_on("metrics")
+    template = rendered.one("Deployment")["spec"]["template"]
+    before = manifests.one("Deployment")["spec"]["template"]
+    port = Config().metrics_port
+    assert template["metadata"].pop("annotations") == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(port),
+        "prometheus.io/path": PATH,
+    }
+    (server,) = template["spec"]["containers"]
+    assert server["ports"] == [
+        {"name": "metrics", "containerPort": port},
+        *before["spec"]["containers"][0]["ports"],
+    ]
+    del server["ports"][0]
+    assert template == before
+    # An older server, to which a release may go back, would not start with a setting of metrics.
+    assert rendered.of("ConfigMap") == manifests.of("ConfigMap")
+    (policy,) = rendered.of("NetworkPolicy")
+    assert [{"port": "metrics"}] in [rule["ports"] for rule in policy["spec"]["ingress"]]
 
 
 def test_registry_credentials_are_a_reference(switch_on, manifests):

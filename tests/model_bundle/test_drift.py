@@ -9,7 +9,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2
 
 from model_bundle import drift
-from model_bundle.drift import FALSE_ALARMS, GREAT, MODERATE, judge
+from model_bundle.drift import FALSE_ALARMS, GREAT, MODERATE, Judgement
 from model_bundle.manifest import Feature
 from model_bundle.reference import Histogram, from_bytes
 
@@ -28,6 +28,10 @@ def histogram(counts: list[int], *, feature: Feature | None = None, missing: int
 def category(counts: list[int]) -> Histogram:
     names = tuple(f"value {index}" for index in range(len(counts)))
     return histogram(counts, feature=Feature("x", "category", "reject", categories=names))
+
+
+def judge(reference: Histogram, found: np.ndarray, comparisons: int) -> Judgement:
+    return drift.judge(reference.counts, found, comparisons, discrete=reference.discrete)
 
 
 def rows(*counts: int, below: int = 0, above: int = 0, missing: int = 0) -> np.ndarray:

@@ -57,7 +57,9 @@ class Watched:
         counter = Counter(self.reference)
         counter.add_all(rows, self.trained.scores(rows) if scores is None else scores)
         return {
-            histogram.name: drift.judge(histogram, counts, len(self.reference)).level
+            histogram.name: drift.judge(
+                histogram.counts, counts, len(self.reference), discrete=histogram.discrete
+            ).level
             for histogram, counts in zip(self.reference, counter.parts(counter.take()), strict=True)
         }
 

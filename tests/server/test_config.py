@@ -68,6 +68,8 @@ def test_every_setting_is_a_flag_a_variable_and_a_key_of_its_type(tmp_path: Path
         "leave_timeout": 0.5,
         "drain_timeout": 3.5,
         "stop_grace": 4.5,
+        "metrics_port": 12,
+        "drift_window": 61.5,
         "log_level": "debug",
     }
     assert list(values) == [setting.name for setting in fields(Config)]
@@ -229,6 +231,8 @@ def test_a_value_of_the_wrong_type_is_named_by_where_it_was_given(
         (["--bundle-digest", "0" * 64], "bundle_digest '000"),
         (["--bundle-digest", "sha256:" + "A" * 64], "bundle_digest 'sha256:AAA"),
         (["--bundle-digest", "sha256:" + "a" * 63], "bundle_digest 'sha256:aaa"),
+        (["--metrics-port", "70000"], "metrics_port 70000"),
+        (["--drift-window", "59"], "drift_window 59"),
         (["--log-level", "loud"], "log_level 'loud'"),
         (["--reflection", "maybe"], "reflection 'maybe'"),
         (["--max-connection-idle=-1"], "max_connection_idle -1"),
@@ -276,6 +280,8 @@ def test_settings_that_contradict_each_other_are_named(capsys: pytest.CaptureFix
     assert config.read(["--drain-timeout", "33.1"], {}).drain_timeout == 33.1
     complaint = _complaint(capsys, ["--health-port", "50051"])
     assert complaint.startswith("port and health_port are both 50051: they must differ (")
+    complaint = _complaint(capsys, ["--metrics-port", "50052"])
+    assert complaint.startswith("health_port and metrics_port are both 50052: they must differ (")
     # Two free ports are not the same port.
     assert config.read(["--port", "0", "--health-port", "0"], {}).port == 0
 

@@ -1,0 +1,136 @@
+"""The port of metrics: it answers Prometheus by HTTP, plaintext, apart from calls."""
+
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, MetricsHandler
+
+from server.drift import Drift
+from server.metrics import Metrics
+from server.store import Store
+
+_log = logging.getLogger(__name__)
+
+PATH = "/metrics"
+
+_POLL = 0.5
+# A scrape takes some ms. Who is slower than this, whether to ask or to read, is sent away.
+_TIMEOUT = 10.0
+# So many are answered at once, each by a thread. Who comes besides is sent away.
+_CONNECTIONS = 8
+
+
+class Exporter:
+    """Answers who asks for metrics.
+
+    Parameters
+    ----------
+    listeners
+        Sockets that listen.
+    stores
+        What the server's processes count in.
+    drift_window
+        Over how many seconds drift is judged.
+    process
+        The server's: the supervisor where there are workers.
+    """
+
+    def __init__(
+        self, listeners: Sequence[socket.socket], stores: Sequence[Store], drift_window: float, process: int
+    ):
+        self._listeners = listeners
+        for each in listeners:
+            each.setblocking(False)
+        self._drift = Drift(drift_window)
+        self._metrics = Metrics(stores, self._drift, process)
+        registry = CollectorRegistry()
+        registry.register(self._metrics)
+        self._handler = _Handler.factory(registry)
+        self._lock = threading.Lock()
+        self._connections: dict[socket.socket, float] = {}
+
+    def start(self) -> None:
+        """Serve for as long as the process lives, on a thread."""
+        threading.Thread(target=self.serve, name="metrics", daemon=True).start()
+
+    def serve(self, end: socket.socket | None = None) -> None:
+        """Serve until the other end of a socket is closed; without one, for ever."""
+        number = self._listeners[0].getsockname()[1]
+        _log.info("metrics on port %d", number)
+        with selectors.DefaultSelector() as selector:
+            for each in (*self._listeners, *([end] if end else [])):
+                selector.register(each, selectors.EVENT_READ, each)
+            look = time.monotonic()
+            while True:
+                for key, _ in selector.select(_POLL):
+                    if key.data is end:
+                        return
+                    self._accept(key.data)
+                self._send_away()
+                if time.monotonic() >= look:
+                    self._look()
+                    look = time.monotonic() + self._drift.block
+
+    def _look(self) -> None:
+        try:
+            self._metrics.look()
+        except Exception:
+            _log.exception("fault while drift was looked at")
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            # It has gone again.
+            return
+        except OSError as error:
+            _log.warning("cannot answer who asks for metrics: %s", error)
+            time.sleep(_POLL)
+            return
+        with self._lock:
+            full = len(self._connections) >= _CONNECTIONS
+            if not full:
+                self._connections[connection] = time.monotonic() + _TIMEOUT
+        if full:
+            connection.close()
+            return
+        threading.Thread(target=self._answer, args=(connection, address), name="scrape", daemon=True).start()
+
+    def _answer(self, connection: socket.socket, address: object) -> None:
+        try:
+            self._handler(connection, address, self)
+        except OSError:
+            # It has gone, or was too slow.
+            pass
+        except Exception:
+            _log.exception("fault while metrics were made")
+        finally:
+            with self._lock:
+                del self._connections[connection]
+            connection.close()
+
+    def _send_away(self) -> None:
+        """End the connections that have had their time, whatever they are at."""
+        with self._lock:
+            late = [each for each, until in self._connections.items() if time.monotonic() >= until]
+            for connection in late:
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue
+
+
+class _Handler(MetricsHandler):
+    server_version, sys_version = "forest-serve", ""
+    # Of one read or write. All together are bounded by who calls this.
+    timeout = _TIMEOUT
+
+    def do_GET(self) -> None:  # noqa: N802 - by this name it is called
+        if self.path.partition("?")[0] == PATH:
+            super().do_GET()
+        else:
+            self.send_error(404, f"metrics are at {PATH}")
