@@ -265,7 +265,7 @@ class Access:
 
         def carried(method: Method) -> Method:
             def known(call: Call) -> Method:
-                self._policy.value.caller(call)
+                call.caller = self._policy.value.caller(call).name
                 return method
 
             return _carried(method, known)
@@ -278,6 +278,7 @@ class Access:
     def _methods_of(self, call: Call) -> Mapping[str, Method]:
         policy = self._policy.value
         caller = policy.caller(call)
+        call.caller = caller.name
         known, methods = self._of
         if known is not policy:
             methods = {}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from server.status import exhausted
+from server.store import Store
 
 # Rows are scored within so long, or nearly: an estimate for who is to come again.
 _RETRY_AFTER = 0.1
@@ -21,6 +22,8 @@ class Admission:
         How many rows one request may have.
     max_rows_in_flight
         How many there may be of all requests together.
+    store
+        Where they are told; None for one of its own.
 
     Attributes
     ----------
@@ -28,7 +31,13 @@ class Admission:
         How many there are.
     """
 
-    def __init__(self, max_batch_rows: int = 10_000, max_rows_in_flight: int = 40_000):
+    def __init__(
+        self, max_batch_rows: int = 10_000, max_rows_in_flight: int = 40_000, store: Store | None = None
+    ):
+        store = store or Store()
+        self._told = store.cells("forest_rows_in_flight", {})
+        self._told[0] = 0
+        store.cells("forest_rows_in_flight_limit", {})[0] = max_rows_in_flight
         self.max_batch_rows = max_batch_rows
         self._max_rows_in_flight = max_rows_in_flight
         self._lock = threading.Lock()
@@ -51,8 +60,10 @@ class Admission:
                     _RETRY_AFTER,
                 )
             self.rows += rows
+            self._told[0] = self.rows
         try:
             yield
         finally:
             with self._lock:
                 self.rows -= rows
+                self._told[0] = self.rows

@@ -23,9 +23,35 @@ class Call:
     names : callable
         Answers the names in the caller's certificate: its subject alternative names, or where it has none its
         common name. None if the caller showed no certificate.
+    caller : str
+        What the access policy calls the caller; empty without one.
+    request_id, model : str
+        What the request calls itself, and the model that scores it; empty until that is known.
+    recorded : bool
+        Whether the answer is on record, and must not be sent if the record cannot be kept.
+    opened, arrived, begun, decoded, scored, finished : int
+        When the call came, its message (of an exchange, the newest) was there, its turn came, its rows were
+        decoded, scored, and its answer was made: in ns of `time.perf_counter_ns`. 0 if it has not come to
+        that.
     """
 
-    __slots__ = ("cancelled", "deadline", "metadata", "names", "peer")
+    __slots__ = (
+        "arrived",
+        "begun",
+        "caller",
+        "cancelled",
+        "deadline",
+        "decoded",
+        "finished",
+        "metadata",
+        "model",
+        "names",
+        "opened",
+        "peer",
+        "recorded",
+        "request_id",
+        "scored",
+    )
 
     def __init__(self, deadline: float, metadata: Metadata, peer: Callable[[], str]):
         self.deadline = deadline
@@ -33,6 +59,10 @@ class Call:
         self.peer = peer
         self.names: Callable[[], Sequence[str]] = tuple
         self.cancelled = False
+        self.caller = self.request_id = self.model = ""
+        self.recorded = False
+        self.opened = self.arrived = time.perf_counter_ns()
+        self.begun = self.decoded = self.scored = self.finished = 0
 
     def expired(self) -> bool:
         """Return whether the caller has stopped waiting."""

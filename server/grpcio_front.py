@@ -15,6 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from time import perf_counter_ns
 from typing import Any
 
 import grpc
@@ -22,6 +23,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from server.call import Call, Exchange, Handler, Metadata, Method, Subscription, Unary, Work
+from server.calls import Calls, MethodCalls
 from server.followed import Followed
 from server.port import taken
 from server.status import Code, StatusError
@@ -65,6 +67,10 @@ class GrpcioFront:
         Seconds after which an exchange is ended, when the request in hand is answered.
     certificates
         For TLS. Each new connection gets those that are the newest.
+    calls
+        Where note is taken of calls; None for nowhere.
+    commit
+        Called before answers are sent. What it raises is sent instead, to calls whose answer is on record.
     shared
         Whether other processes listen there too, and each gets a part of the connections. The port is then
         one that `server.port.SharedPort` holds, and this front listens from its start on.
@@ -89,9 +95,14 @@ class GrpcioFront:
         *,
         exchange_age: float = math.inf,
         certificates: Followed[Certificates] | None = None,
+        calls: Calls | None = None,
+        commit: Callable[[], None] | None = None,
         shared: bool = False,
     ):
-        self._methods = {path.encode(): method for path, method in methods.items()}
+        calls = calls or Calls()
+        self._methods = {path.encode(): (method, calls.of(path, method)) for path, method in methods.items()}
+        self._unknown = calls.of("")
+        self._commit = commit
         self._queue = cygrpc.CompletionQueue()
         # Without so_reuseport=0 two servers could share a port unasked, and each get a part of the calls.
         # Without bdp_probe=0 the C core would take in some MiB of each stream that is not read yet, and not
@@ -212,12 +223,25 @@ class GrpcioFront:
         calls = self._arrived.copy()
         self._arrived.clear()
         answers = [call.answer() for call in calls]
+        if self._commit and (error := self.uncommitted()):
+            answers = [
+                _sendable(call.context, answer, error) for call, answer in zip(calls, answers, strict=True)
+            ]
         for call, answer in zip(calls, answers, strict=True):
             try:
                 call.send(answer)
             except BaseException:
                 _log.exception("fault while sending an answer")
                 call.abandon()
+
+    def uncommitted(self) -> BaseException | None:
+        """Have on record what is to be there before answers are sent; return why it is not."""
+        try:
+            if self._commit:
+                self._commit()
+        except BaseException as error:
+            return error
+        return None
 
     def _next_end(self) -> float | None:
         """Return when the next exchange is to be ended, if there is any."""
@@ -240,34 +264,37 @@ class GrpcioFront:
             context.names = lambda: [
                 name.decode(errors="replace") for name in cygrpc.peer_identities(call) or ()
             ]
-        method = self._methods.get(details.method)
+        method, calls = self._methods.get(details.method) or (None, self._unknown)
+        calls.started()
         try:
             if type(method) is Unary:
-                _UnaryCall(self, call, context, method.handle)
+                _UnaryCall(self, call, context, calls, method.handle)
             elif type(method) is Exchange:
-                exchange = _ExchangeCall(self, call, context, method.handle)
+                exchange = _ExchangeCall(self, call, context, calls, method.handle)
                 if self._stopping:
                     exchange.end(_stops())
             elif type(method) is Subscription:
-                subscription = _SubscriptionCall(self._open, call, context, method.subscribe)
+                subscription = _SubscriptionCall(self._open, call, context, calls, method.subscribe)
                 if self._stopping:
                     subscription.fail(_stops())
             else:
-                _UnaryCall(self, call, context, _unimplemented(details.method))
+                _UnaryCall(self, call, context, calls, _unimplemented(details.method))
         except BaseException:
             _log.exception("fault while accepting a call")
             call.cancel(int(Code.INTERNAL), _FAULT)
+            calls.ended(context, Code.INTERNAL, perf_counter_ns())
 
 
 class _UnaryCall:
     """Reads the request; then sends response, status and all in one go."""
 
-    __slots__ = ("_call", "_context", "_front", "_handle", "_request")
+    __slots__ = ("_call", "_calls", "_front", "_handle", "_request", "context")
 
-    def __init__(self, front: GrpcioFront, call: Any, context: Call, handle: Handler):
+    def __init__(self, front: GrpcioFront, call: Any, context: Call, calls: MethodCalls, handle: Handler):
         self._front = front
         self._call = call
-        self._context = context
+        self.context = context
+        self._calls = calls
         self._handle = handle
         self._request: bytes | None = None
         _start(call, (cygrpc.ReceiveMessageOperation(_FLAGS),), self._received)
@@ -277,24 +304,28 @@ class _UnaryCall:
         """Return the response, or the work that gives it, or why there is none."""
         if self._request is None:
             return _no_message()
-        return _answer(self._handle, self._request, self._context)
+        return _answer(self._handle, self._request, self.context)
 
     def send(self, answer: "_Answer") -> None:
         """Send what `answer` returned."""
         if isinstance(answer, (bytes, BaseException)):
             operations = (*_response_operations(answer), cygrpc.ReceiveCloseOnServerOperation(_FLAGS))
             _start(self._call, operations, self._finished)
+            _ended(self._calls, self.context, answer)
         else:
             self._front._open.discard(self)
-            _LongCall(self._front, self._call, self._context, answer)
+            _LongCall(self._front, self._call, self.context, self._calls, answer)
 
     def abandon(self) -> None:
         """End a call whose answer cannot be sent."""
         self._front._open.discard(self)
         self._call.cancel(int(Code.INTERNAL), _FAULT)
+        self._calls.ended(self.context, Code.INTERNAL, perf_counter_ns())
 
     def _received(self, event: Any) -> None:
         self._request = event.batch_operations[0].message()
+        self.context.arrived = perf_counter_ns()
+        self._calls.received()
         self._front._arrived.append(self)
 
     def _finished(self, _event: Any) -> None:
@@ -304,10 +335,12 @@ class _UnaryCall:
 class _LongCall:
     """A call with one request whose response takes long. It finds out if its caller goes meanwhile."""
 
-    def __init__(self, front: GrpcioFront, call: Any, context: Call, work: Work):
+    def __init__(self, front: GrpcioFront, call: Any, context: Call, calls: MethodCalls, work: Work):
+        self._front = front
         self._open = front._open
         self._call = call
         self._context = context
+        self._calls = calls
         self._ended = 0
         try:
             _start(call, (cygrpc.ReceiveCloseOnServerOperation(_FLAGS),), self._closed)
@@ -318,12 +351,17 @@ class _LongCall:
         front._turns.add(work, context, self._done)
 
     def _done(self, answer: bytes | BaseException) -> None:
+        self._context.finished = perf_counter_ns()
+        if self._context.recorded and (error := self._front.uncommitted()):
+            answer = error
         try:
             _start(self._call, _response_operations(answer), self._sent)
         except BaseException:
             self._open.discard(self)
             self._call.cancel(int(Code.INTERNAL), _FAULT)
+            self._calls.ended(self._context, Code.INTERNAL, perf_counter_ns())
             raise
+        _ended(self._calls, self._context, answer)
 
     def _closed(self, event: Any) -> None:
         self._context.cancelled = bool(event.batch_operations[0].cancelled())
@@ -341,10 +379,13 @@ class _LongCall:
 class _StreamCall:
     """What calls with more than one message have in common: two halves that end apart."""
 
-    def __init__(self, open_calls: set[object], call: Any, context: Call):
+    def __init__(self, open_calls: set[object], call: Any, context: Call, calls: MethodCalls):
         self._open = open_calls
         self._call = call
-        self._context = context
+        self.context = context
+        self._calls = calls
+        # The status, once it is known. A caller who goes before has cancelled the call.
+        self._code = Code.CANCELLED
         # Held by who starts operations: a subscription's messages come from any thread.
         self._lock = threading.RLock()
         self._begun = False
@@ -357,7 +398,7 @@ class _StreamCall:
 
     def fail(self, error: BaseException) -> None:
         """End the call with an error's status, or with OK by `_finish`."""
-        self._finish(_status_operation(error))
+        self._finish(_status_operation(error), _code(error))
 
     def _start(self, operations: tuple[Any, ...], then: Callable[[Any], None]) -> None:
         def completed(event: Any) -> None:
@@ -382,10 +423,11 @@ class _StreamCall:
         self._begun = True
         return (cygrpc.SendInitialMetadataOperation(None, _FLAGS),)
 
-    def _finish(self, status: Any) -> None:
+    def _finish(self, status: Any, code: Code) -> None:
         with self._lock:
             if not self._statused:
                 self._statused = True
+                self._code = code
                 self._start((*self._begin(), status), _nothing)
 
     def _received(self, event: Any) -> None:
@@ -397,6 +439,7 @@ class _StreamCall:
     def _leave(self) -> None:
         """Take note that nothing of the call is to come any more."""
         self._open.discard(self)
+        self._calls.ended(self.context, self._code, perf_counter_ns())
 
 
 class _ExchangeCall(_StreamCall):
@@ -406,26 +449,26 @@ class _ExchangeCall(_StreamCall):
     message is being answered the call is not ended, but for an error of its own.
     """
 
-    def __init__(self, front: GrpcioFront, call: Any, context: Call, handle: Handler):
+    def __init__(self, front: GrpcioFront, call: Any, context: Call, calls: MethodCalls, handle: Handler):
         self._front = front
         self._handle = handle
         self._request = b""
         self._busy = False
         self._ending: BaseException | None = None
-        super().__init__(front._open, call, context)
+        super().__init__(front._open, call, context, calls)
         if front._exchange_age < math.inf:
             front._exchanges[self] = time.time() + front._exchange_age
 
     def answer(self) -> "_Answer":
         """Return the response, or the work that gives it, or why there is none."""
-        return _answer(self._handle, self._request, self._context)
+        return _answer(self._handle, self._request, self.context)
 
     def send(self, answer: "_Answer") -> None:
         """Send what `answer` returned."""
         if isinstance(answer, (bytes, BaseException)):
             self._reply(answer)
         else:
-            self._front._turns.add(answer, self._context, self._hand_over)
+            self._front._turns.add(answer, self.context, self._hand_over)
 
     def abandon(self) -> None:
         """End a call whose answer cannot be sent."""
@@ -444,13 +487,19 @@ class _ExchangeCall(_StreamCall):
             if self._statused:
                 return
             if request is None:
-                self._finish(cygrpc.SendStatusFromServerOperation(None, 0, b"", _FLAGS))
+                self._finish(cygrpc.SendStatusFromServerOperation(None, 0, b"", _FLAGS), Code.OK)
                 return
             self._busy = True
             self._request = request
+        self.context.arrived = perf_counter_ns()
+        self.context.scored = 0
+        self._calls.received()
         self._front._arrived.append(self)
 
     def _hand_over(self, answer: bytes | BaseException) -> None:
+        self.context.finished = perf_counter_ns()
+        if self.context.recorded and (error := self._front.uncommitted()):
+            answer = error
         try:
             self._reply(answer)
         except BaseException:
@@ -465,14 +514,16 @@ class _ExchangeCall(_StreamCall):
                 self.fail(answer)
             elif not self._statused:
                 sending = (*self._begin(), cygrpc.SendMessageOperation(answer, _FLAGS))
+                self._calls.answered(self.context)
                 if self._ending:
                     self._statused = True
+                    self._code = _code(self._ending)
                     self._start((*sending, _status_operation(self._ending)), _nothing)
                 else:
                     self._start((*sending, cygrpc.ReceiveMessageOperation(_FLAGS)), self._received)
 
     def _closed(self, event: Any) -> None:
-        self._context.cancelled = bool(event.batch_operations[0].cancelled())
+        self.context.cancelled = bool(event.batch_operations[0].cancelled())
 
     def _leave(self) -> None:
         super()._leave()
@@ -487,6 +538,7 @@ class _SubscriptionCall(_StreamCall):
         open_calls: set[object],
         call: Any,
         context: Call,
+        calls: MethodCalls,
         subscribe: Callable[[bytes, Call, Callable[[bytes], None]], Callable[[], None]],
     ):
         self._subscribe = subscribe
@@ -494,7 +546,7 @@ class _SubscriptionCall(_StreamCall):
         self._over = False
         self._sending = False
         self._newest: bytes | None = None
-        super().__init__(open_calls, call, context)
+        super().__init__(open_calls, call, context, calls)
 
     def send(self, message: bytes) -> None:
         """Send a message now, or when the one before it is on its way."""
@@ -506,13 +558,15 @@ class _SubscriptionCall(_StreamCall):
                 return
             self._start((*self._begin(), cygrpc.SendMessageOperation(message, _FLAGS)), self._sent)
             self._sending = True
+            self._calls.answered(self.context)
 
     def _received(self, event: Any) -> None:
         request = event.batch_operations[0].message()
         try:
             if request is None:
                 raise _no_message()
-            self._unsubscribe = self._subscribe(request, self._context, self.send)
+            self._calls.received()
+            self._unsubscribe = self._subscribe(request, self.context, self.send)
         except BaseException as error:
             self.fail(error)
         if self._over:
@@ -547,13 +601,34 @@ _Answer = bytes | BaseException | Work
 
 def _answer(handle: Handler, request: bytes, context: Call) -> _Answer:
     """Return a handler's answer, or its work after the first step, or why there is none."""
+    context.begun = perf_counter_ns()
     try:
-        answer = handle(request, context)
-        if type(answer) is bytes:
-            return answer
-        return _begun(answer) if isinstance(answer, Generator) else _no_bytes(answer)
+        answer: _Answer = handle(request, context)
+        if type(answer) is not bytes:
+            answer = _begun(answer) if isinstance(answer, Generator) else _no_bytes(answer)
     except BaseException as error:
         return error
+    context.finished = perf_counter_ns()
+    return answer
+
+
+def _sendable(context: Call, answer: _Answer, error: BaseException) -> _Answer:
+    """Return an answer, or why it must not be sent: its record could not be kept."""
+    return error if context.recorded and isinstance(answer, bytes) else answer
+
+
+def _code(answer: bytes | BaseException) -> Code:
+    """Return the status that an answer comes with."""
+    if isinstance(answer, bytes):
+        return Code.OK
+    return answer.code if isinstance(answer, StatusError) else Code.INTERNAL
+
+
+def _ended(calls: MethodCalls, context: Call, answer: bytes | BaseException) -> None:
+    """Take note of a unary call that has been answered."""
+    if isinstance(answer, bytes):
+        calls.answered(context)
+    calls.ended(context, _code(answer), perf_counter_ns())
 
 
 def _begun(work: Work) -> _Answer:

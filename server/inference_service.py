@@ -109,7 +109,9 @@ class InferenceService:
         Few rows take one step, and so no change of threads.
         """
         request = _decoded_infer(data)
+        call.request_id = request.id
         model, bundle = self._models.serving(request.model_name, request.model_version)
+        call.model = model.name
         wanted = _wanted(request.outputs, _outputs(bundle.decision))
         tensors = Tensors(request, bundle.encoder, self._admission.max_batch_rows)
         with self._admission.admitted(tensors.rows):
@@ -117,7 +119,7 @@ class InferenceService:
                 yield
             try:
                 matrix = yield from tensors.decode(call)
-                scored = yield from scoring.score(bundle, matrix, call)
+                scored = yield from scoring.score(bundle, model.decisions, matrix, call)
             except InvalidRows as error:
                 raise invalid_rows(tensors.explained(error.faults)) from error
             return _response(request, model, bundle, scored, wanted).SerializeToString()

@@ -1,16 +1,23 @@
 """The models that this server found: those it serves, and those it refused, with the reason."""
 
+import json
 import logging
 import os
 import threading
 from pathlib import Path
 
-from model_bundle import bundle
+from model_bundle import bundle, reference
 from model_bundle.bundle import MANIFEST, Bundle, BundleError
 from model_bundle.manifest import Manifest, ManifestError, check_name, version_key
+from model_bundle.reference import HistogramError
+from server.decisions import Audit, Decisions, Identity
 from server.status import Code, StatusError
+from server.store import Store
 
 _log = logging.getLogger(__name__)
+
+MODEL = "model"
+"""What a store calls the cells of a model: whether it is there, and whether it may be called."""
 
 
 class Model:
@@ -32,6 +39,8 @@ class Model:
         Whether its folder has gone while nothing could take its place.
     lock : threading.Lock
         Held by who encodes and scores a row: a bundle has the memory of one.
+    decisions : Decisions
+        What is kept of its decisions. There is none if it was refused.
 
     Parameters
     ----------
@@ -39,9 +48,13 @@ class Model:
         Where the bundle is.
     pinned
         The only digest that is not refused; empty for any.
+    store
+        Where its decisions are counted.
+    audit
+        Puts them on record, if anything does.
     """
 
-    def __init__(self, folder: Path, pinned: str = ""):
+    def __init__(self, folder: Path, pinned: str, store: Store, audit: Audit | None):
         self.folder = folder
         self.look: _Look = ()
         self.gone = False
@@ -51,18 +64,43 @@ class Model:
         self.manifest: Manifest | None = None
         self.digest = ""
         self.bundle: Bundle | None = None
+        self.decisions: Decisions
         self.refusal = ""
         try:
             self.manifest, self.digest = bundle.read_manifest(folder)
             if pinned not in ("", self.digest):
                 raise BundleError(f"its digest is {self.digest}, but only {pinned} may be served here")
             self.bundle = bundle.check(folder, self.manifest, self.digest)
-        except BundleError as error:
+            histograms = reference.read(folder, self.manifest)
+            identity = Identity(self.name, self.version, self.digest, self.bundle)
+            self.decisions = Decisions(identity, histograms, lock=self.lock, store=store, audit=audit)
+        except (BundleError, HistogramError) as error:
+            self.bundle = None
             self.refusal = str(error)
         except Exception as error:
             # No check foresaw it. One bundle's fault must not keep the server from starting.
             _log.exception("fault while loading %s %s", self.name, self.version)
+            self.bundle = None
             self.refusal = f"fault while loading: {error!r}"
+        self._tell(store)
+
+    def there(self, there: bool) -> None:
+        """Say whether requests may name it, for who counts models."""
+        self._state[0], self._state[1] = there, there and not self.refusal
+
+    def _tell(self, store: Store) -> None:
+        """Say what it is, for who counts models."""
+        manifest = self.manifest
+        metrics = {name: metric.value for name, metric in manifest.metrics.items()} if manifest else {}
+        labels = {
+            "model": self.name,
+            "version": self.version,
+            "digest": self.digest,
+            "task": manifest.task if manifest else "",
+            "created": str(_written(self.folder / MANIFEST)),
+            "metrics": json.dumps(metrics),
+        }
+        self._state = store.cells(MODEL, labels, 2)
 
 
 class Models:
@@ -79,10 +117,24 @@ class Models:
         Whether `follow` will be called. Then others write into the folder, and the default is the highest
         version that passed its checks. Else it is the highest, also if it is refused: an older one must not
         answer in its place unasked.
+    store
+        Where decisions are counted; None for one of its own.
+    audit
+        Puts decisions on record, if anything does.
     """
 
-    def __init__(self, folder: Path, pinned: str = "", followed: bool = False):
+    def __init__(
+        self,
+        folder: Path,
+        pinned: str = "",
+        followed: bool = False,
+        *,
+        store: Store | None = None,
+        audit: Audit | None = None,
+    ):
         self.folder = folder
+        self._store = store or Store()
+        self._audit = audit
         self._pinned = pinned
         self._followed = followed
         self.found: list[Model] = []
@@ -95,6 +147,10 @@ class Models:
         """Load and check every bundle. What fails a check is kept aside, and why is logged."""
         found = []
         names = set()
+        # Of a process that was here before this one: what it served may have gone.
+        for name, labels in self._store.read():
+            if name == MODEL:
+                self._store.cells(name, dict(labels), 2)[0] = 0
         for folder in self._folders():
             default = folder.parent.name not in names
             names.add(folder.parent.name)
@@ -162,7 +218,7 @@ class Models:
 
     def _load(self, folder: Path, pinned: str = "") -> Model:
         look = _look(folder)
-        model = Model(folder, pinned)
+        model = Model(folder, pinned, self._store, self._audit)
         model.look = look
         if model.refusal:
             _log.error("refused %s %s: %s", model.name, model.version, model.refusal)
@@ -197,6 +253,9 @@ class Models:
         for model in self.found:
             if model not in found:
                 _log.info("dropped %s %s %s", model.name, model.version, model.digest)
+                model.there(False)
+        for model in found:
+            model.there(True)
         for (name, version), model in served.items():
             before = self._served.get((name, ""))
             if not version and before and before is not model:
@@ -248,6 +307,12 @@ class Models:
         enough = any if self._followed else all
         return {name: enough(good) for name, good in names.items()}
 
+    def flush(self) -> None:
+        """Put what is counted of every model's decisions where it is read."""
+        for model in self.found:
+            if model.bundle:
+                model.decisions.flush()
+
     def close(self) -> None:
         """Take no new work."""
         self._closed = True
@@ -260,6 +325,14 @@ class Models:
         if not name:
             return f"the request names no model; here are: {', '.join(self.names())}"
         return f"no model {shown} here, but: {', '.join(self.names()) or 'none at all'}"
+
+
+def _written(file: Path) -> int:
+    """Return when a file was written, in seconds since the epoch; 0 if it is not there."""
+    try:
+        return int(file.stat().st_mtime)
+    except OSError:
+        return 0
 
 
 # A file's name, size and time of its last change, of each file of a bundle.

@@ -1,6 +1,7 @@
 """`forest.v1.PredictionService`: decode, admit, validate and encode, run, answer."""
 
 from collections.abc import Generator, Mapping
+from time import perf_counter_ns
 from typing import Any, TypeVar
 
 import numpy as np
@@ -119,7 +120,9 @@ class PredictionService:
         return PredictStreamResponse(**answer, batch_warnings=warnings).SerializeToString()
 
     def _score_row(self, request: PredictRequest | PredictStreamRequest, call: Call) -> bytes:
+        call.request_id = request.request_id
         model, bundle = self._models.serving(request.model, request.version)
+        call.model = model.name
         if call.expired():
             raise late()
         kind = request.WhichOneof("input")
@@ -135,12 +138,22 @@ class PredictionService:
                     )
             except InvalidRow as error:
                 raise invalid_row(0, error.violations) from error
+            call.decoded = perf_counter_ns()
             score = bundle.session.score_row()
-        decision = bundle.decision
-        if isinstance(decision, Decision):
-            outcome: dict[str, Any] = {"classification": _classification(decision, score)}
-        else:
-            outcome = {"regression": _regression(decision, score)}
+            call.scored = perf_counter_ns()
+            decision = bundle.decision
+            outcome: dict[str, Any]
+            if isinstance(decision, Decision):
+                label, level = decision.label(score), decision.risk_level(score)
+                model.decisions.row(call, bundle.encoder.row, score, (label, level))
+                outcome = {
+                    "classification": Classification(
+                        label=label, probability=score, threshold=decision.threshold, risk_level=level
+                    )
+                }
+            else:
+                model.decisions.row(call, bundle.encoder.row, score, None)
+                outcome = {"regression": _regression(decision, score)}
         response = PredictResponse(
             request_id=request.request_id,
             model=model.name,
@@ -179,7 +192,9 @@ class PredictionService:
 
         The rows are where they are described to be in ``data``, and not in the request.
         """
+        call.request_id = request.request_id
         model, bundle = self._models.serving(request.model, request.version)
+        call.model = model.name
         if described is None:
             raise invalid_request(
                 "input", "MISSING_INPUT", "the request has no rows: set either 'records' or 'matrix'"
@@ -190,7 +205,7 @@ class PredictionService:
                 yield
             try:
                 matrix = yield from rows.decode(data, described, bundle.encoder, call)
-                scored = yield from scoring.score(bundle, matrix, call)
+                scored = yield from scoring.score(bundle, model.decisions, matrix, call)
             except InvalidRows as error:
                 raise invalid_rows(error.faults) from error
             answer = {
@@ -228,15 +243,6 @@ def _failure(request_id: str, error: StatusError) -> bytes:
     return PredictStreamResponse(
         request_id=request_id, error=Status.FromString(error.to_bytes())
     ).SerializeToString()
-
-
-def _classification(decision: Decision, probability: float) -> Classification:
-    return Classification(
-        label=decision.label(probability),
-        probability=probability,
-        threshold=decision.threshold,
-        risk_level=decision.risk_level(probability),
-    )
 
 
 def _regression(estimate: Estimate, value: float) -> Regression:

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from time import perf_counter_ns
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from model_bundle.bundle import Bundle
 from model_bundle.encoding import OddRows
 from server.call import Call
+from server.decisions import Decisions
 from server.status import late
 
 FEW = 64
@@ -33,13 +35,17 @@ class Scored:
     odd: list[OddRows]
 
 
-def score(bundle: Bundle, matrix: NDArray[np.float32], call: Call) -> Generator[None, None, Scored]:
+def score(
+    bundle: Bundle, decisions: Decisions, matrix: NDArray[np.float32], call: Call
+) -> Generator[None, None, Scored]:
     """Check and score rows, step by step. No thread holds up another: nothing of the bundle is written to.
 
     Parameters
     ----------
     bundle
         What to score with.
+    decisions
+        Where note is taken of what comes of it.
     matrix : ndarray of float32, shape (rows, features)
         The rows, one at least: a category's code, 0 or 1 for a flag, NaN for a missing value.
     call
@@ -55,6 +61,7 @@ def score(bundle: Bundle, matrix: NDArray[np.float32], call: Call) -> Generator[
     if call.expired():
         raise late()
     odd = bundle.encoder.check_matrix(matrix)
+    call.decoded = perf_counter_ns()
     scores = np.empty(len(matrix), np.float64)
     for first in range(0, len(matrix), _STEP):
         if first:
@@ -62,4 +69,6 @@ def score(bundle: Bundle, matrix: NDArray[np.float32], call: Call) -> Generator[
             if call.expired():
                 raise late()
         scores[first : first + _STEP] = bundle.session.score(matrix[first : first + _STEP])
+    call.scored = perf_counter_ns()
+    yield from decisions.rows(call, matrix, scores)
     return Scored(scores, odd)

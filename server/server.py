@@ -14,6 +14,7 @@ from server import access, connections, port, tls
 from server.access import Access, Policy
 from server.admission import Admission
 from server.call import Method
+from server.calls import Calls
 from server.catalog import Catalog
 from server.config import Config
 from server.exporter import Exporter
@@ -36,6 +37,8 @@ _POLL = 0.05
 _GONE = 1.0
 # How often to look who is connected. It costs the processor some ms, and calls are served meanwhile.
 _LOOK = 0.2
+# How often what rows look like is told: so long ago a figure may be.
+_FLUSH = 1.0
 # How long the calls that were under way when new work was refused may take to arrive.
 _REFUSING = 0.2
 
@@ -60,8 +63,13 @@ class Server:
         # A signal's handler may put into it whatever the main thread is at. An Event has a lock, which the
         # main thread may just be holding.
         self._told_to_stop: SimpleQueue[int] = SimpleQueue()
-        self._models = Models(config.models, config.bundle_digest, followed=config.watch > 0)
-        self._admission = Admission(config.max_batch_rows, config.max_rows_in_flight)
+        self._store = Store()
+        self._serving = self._store.cells("forest_serving", {})
+        self._serving[0] = 0
+        self._models = Models(
+            config.models, config.bundle_digest, followed=config.watch > 0, store=self._store
+        )
+        self._admission = Admission(config.max_batch_rows, config.max_rows_in_flight, self._store)
         self._certificates = _certificates(config)
         self._policy = _policy(config)
         self._readiness = ["", READINESS, PredictionService.name, ModelService.name, InferenceService.name]
@@ -82,6 +90,7 @@ class Server:
             f"{config.host}:{config.port}",
             _limits(config),
             certificates=self._certificates,
+            calls=Calls(self._store),
             shared=line is not None,
             # A connection that has aged out cancels what is still on it after the grace.
             exchange_age=0.8 * config.max_connection_age_grace,
@@ -144,6 +153,7 @@ class Server:
         self._health_front.start()
         self._health.set(True, LIVENESS)
         self._models.load()
+        threading.Thread(target=self._flush, name="counts", daemon=True).start()
         self._health.set(True, STARTUP)
         self._front.start()
 
@@ -164,6 +174,7 @@ class Server:
         for name, good in served.items():
             self._health.set(good, f"models/{name}")
         good = bool(served) and all(served.values())
+        self._serving[0] = good
         self._health.set(good, *self._readiness)
         if good:
             _log.info("SERVING on port %d", self._front.port)
@@ -172,6 +183,12 @@ class Server:
                 "NOT_SERVING on port %d: every bundle must pass its checks, and there must be one",
                 self._front.port,
             )
+
+    def _flush(self) -> None:
+        """Put what is counted where it is read, for as long as the process lives."""
+        while True:
+            time.sleep(_FLUSH)
+            self._models.flush()
 
     def _leave(self) -> None:
         """Let clients find the others before they are told that this server goes.

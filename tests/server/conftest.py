@@ -1,5 +1,6 @@
 """What tests of the server's core share."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -81,6 +82,25 @@ _MANIFEST = Manifest(
 )
 
 
+def _reference(features: tuple[Feature, ...]) -> bytes:
+    def histogram(edges: list[float]) -> dict[str, object]:
+        counts = [10] * (len(edges) + 1)
+        return {"rows": sum(counts), "missing": 0, "edges": edges, "counts": counts}
+
+    edges = {
+        feature.name: [1.0]
+        if feature.type == "number"
+        else [float(code) for code in range(1, len(feature.categories) or 2)]
+        for feature in features
+    }
+    document = {
+        "schema_version": 1,
+        "features": {name: histogram(found) for name, found in edges.items()},
+        "score": histogram([0.25, 0.5, 0.75]),
+    }
+    return json.dumps(document).encode()
+
+
 def _write(models: Path, **changes: object) -> Path:
     manifest = replace(_MANIFEST, **changes)  # type: ignore[arg-type]
     names = [feature.name for feature in manifest.features]
@@ -99,7 +119,7 @@ def _write(models: Path, **changes: object) -> Path:
     files = {
         bundle.GRAPH: _mixed_graph(),
         bundle.GOLDEN: golden.to_bytes(rows),
-        bundle.REFERENCE: b"{}",
+        bundle.REFERENCE: _reference(manifest.features),
         bundle.MODEL_CARD: b"<html></html>",
     }
     folder = models / manifest.model / manifest.version
