@@ -1,6 +1,7 @@
 """What tests of kustomize/monitoring share."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -37,3 +38,15 @@ def program() -> Callable[[str, str], str]:
 def promtool(program: Callable[[str, str], str]) -> str:
     """Return the program that checks Prometheus' files."""
     return program("promtool", "prometheus")
+
+
+def _ask(dashboard: dict[str, Any], expression: str) -> str:
+    variables = {each["name"]: each.get("allValue", "") for each in dashboard["templating"]["list"]}
+    variables |= {"__rate_interval": "4s", "__range": "1m"}
+    return re.sub(r"\$(\w+)", lambda match: variables.get(match[1], match[0]), expression)
+
+
+@pytest.fixture(scope="session")
+def ask() -> Callable[[dict[str, Any], str], str]:
+    """Return a function that makes of a panel's expression what Grafana sends, with everything chosen."""
+    return _ask
