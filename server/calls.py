@@ -1,7 +1,11 @@
 """What came of calls, method by method: how many there were, how they ended, and where their time went."""
 
+import struct
 import threading
-from bisect import bisect_left
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from server.call import Call, Exchange, Method, Subscription, Unary
 from server.status import Code
@@ -13,11 +17,16 @@ PHASES = ("wait", "decode", "run", "encode")
 """Where the time of a call that scores rows goes: until its turn comes, until its rows are decoded and found
 good, until they are scored, and until the answer is made."""
 
-_NS = tuple(round(bound * 1e9) for bound in BOUNDS)
-_BUCKETS = len(BOUNDS) + 1
+_NS = np.array([round(bound * 1e9) for bound in BOUNDS])
+# The buckets, the one above the last bound among them, and the sum.
+_CELLS = len(BOUNDS) + 2
 _TYPES = {Unary: "unary", Exchange: "bidi_stream", Subscription: "server_stream"}
 _UNKNOWN = "unknown"
 _GO = {0: "OK", 1: "Canceled"}
+# The marks of a call, from `opened` to `finished`, and when it ended. So many are put into buckets at once:
+# that takes a sixth of the time that it takes one by one.
+_MARKS = struct.Struct("=7q")
+_NOTED = 256
 
 
 def code_name(code: int) -> str:
@@ -47,17 +56,17 @@ class MethodCalls:
         _, self.service, self.name = path.split("/") if path else ("", _UNKNOWN, _UNKNOWN)
         self._store = store
         self._lock = threading.Lock()
-        place = {"grpc_service": self.service, "grpc_method": self.name}
-        self._labels = {"grpc_type": _TYPES[type(method)] if method else "unary"} | place
-        self._streams = isinstance(method, Exchange | Subscription)
+        self._place = {"grpc_service": self.service, "grpc_method": self.name}
+        self._labels = {"grpc_type": _TYPES[type(method)] if method else "unary"} | self._place
         self._started = store.cells("grpc_server_started_total", self._labels)
         self._received = store.cells("grpc_server_msg_received_total", self._labels)
         self._sent = store.cells("grpc_server_msg_sent_total", self._labels)
-        self._handling = store.cells("grpc_server_handling_seconds", self._labels, _BUCKETS + 1)
+        self._handling = store.cells("grpc_server_handling_seconds", self._labels, _CELLS)
         self._handled: dict[int, memoryview] = {}
         self._count_handled(Code.OK)
-        self._phases: tuple[memoryview, ...] = ()
-        self._place = place
+        self._marks = bytearray(_NOTED * _MARKS.size)
+        self._noted = 0
+        self._phases: Sequence[memoryview] = ()
 
     def started(self) -> None:
         """Count a call that has come. From the front's one thread."""
@@ -68,34 +77,13 @@ class MethodCalls:
         self._received[0] += 1
 
     def answered(self, call: Call) -> None:
-        """Take note of a message that is answered: the call's marks say where the time went."""
+        """Take note of a message that is answered while its call goes on."""
         with self._lock:
             self._sent[0] += 1
-            scored = call.scored
-            if scored:
-                begun, decoded = call.begun, call.decoded
-                if not self._phases:
-                    self._phases = tuple(
-                        self._store.cells(
-                            "forest_call_phase_seconds", self._place | {"phase": phase}, _BUCKETS + 1
-                        )
-                        for phase in PHASES
-                    )
-                wait, decode, run, encode = self._phases
-                took = begun - call.arrived
-                wait[bisect_left(_NS, took)] += 1
-                wait[_BUCKETS] += took
-                took = decoded - begun
-                decode[bisect_left(_NS, took)] += 1
-                decode[_BUCKETS] += took
-                took = scored - decoded
-                run[bisect_left(_NS, took)] += 1
-                run[_BUCKETS] += took
-                took = call.finished - scored
-                encode[bisect_left(_NS, took)] += 1
-                encode[_BUCKETS] += took
+            if call.scored:
+                self._note(call, 0)
 
-    def ended(self, call: Call, code: int, now: int) -> None:
+    def ended(self, call: Call, code: int, now: int, *, answered: bool = False) -> None:
         """Take note of a call's end.
 
         Parameters
@@ -106,13 +94,50 @@ class MethodCalls:
             Its status.
         now
             When, in ns of `time.perf_counter_ns`.
+        answered
+            Whether a message went with the status.
         """
-        took = now - call.opened
         with self._lock:
             handled = self._handled.get(code) or self._count_handled(code)
             handled[0] += 1
-            self._handling[bisect_left(_NS, took)] += 1
-            self._handling[_BUCKETS] += took
+            if answered:
+                self._sent[0] += 1
+            else:
+                # Whatever was scored was answered before, or will never be.
+                call.scored = 0
+            self._note(call, now)
+
+    def flush(self) -> None:
+        """Put what was noted of times where it is read."""
+        with self._lock:
+            self._flush()
+
+    def _note(self, call: Call, now: int) -> None:
+        noted = self._noted
+        _MARKS.pack_into(
+            self._marks,
+            noted * _MARKS.size,
+            *(call.opened, call.arrived, call.begun, call.decoded, call.scored, call.finished, now),
+        )
+        self._noted = noted + 1
+        if self._noted == _NOTED:
+            self._flush()
+
+    def _flush(self) -> None:
+        marks = np.frombuffer(self._marks, np.int64).reshape(_NOTED, -1)[: self._noted]
+        self._noted = 0
+        ended = marks[marks[:, -1] > 0]
+        if len(ended):
+            _add(self._handling, ended[:, -1] - ended[:, 0])
+        scored = marks[marks[:, 4] > 0]
+        if len(scored):
+            if not self._phases:
+                self._phases = [
+                    self._store.cells("forest_call_phase_seconds", self._place | {"phase": phase}, _CELLS)
+                    for phase in PHASES
+                ]
+            for cells, took in zip(self._phases, np.diff(scored[:, 1:6]).T, strict=True):
+                _add(cells, took)
 
     def _count_handled(self, code: int) -> memoryview:
         cells = self._store.cells("grpc_server_handled_total", self._labels | {"grpc_code": code_name(code)})
@@ -131,7 +156,23 @@ class Calls:
 
     def __init__(self, store: Store | None = None):
         self._store = store or Store()
+        self._methods: list[MethodCalls] = []
 
     def of(self, path: str, method: Method | None = None) -> MethodCalls:
         """Return the calls of a method; without one, those of paths that are none."""
-        return MethodCalls(self._store, path, method)
+        calls = MethodCalls(self._store, path, method)
+        self._methods.append(calls)
+        return calls
+
+    def flush(self) -> None:
+        """Put what was noted of every method's times where it is read."""
+        for calls in self._methods:
+            calls.flush()
+
+
+def _add(cells: memoryview, times: NDArray[np.int64]) -> None:
+    """Add times, in ns, to the cells of a histogram."""
+    found = np.bincount(_NS.searchsorted(times, "left"), minlength=_CELLS)
+    found[-1] = times.sum()
+    whole = np.asarray(cells)
+    np.add(whole, found, out=whole)

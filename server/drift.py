@@ -22,8 +22,8 @@ REFERENCE, ROWS = "data_reference", "data_rows"
 BLOCKS = 60
 """How many blocks a window has: it moves on by one of them."""
 
-# How long judgements are good for. Making them is what costs most in a scrape.
-_GOOD_FOR = 10.0
+# How long judgements are good for: as often rows are put where they are counted.
+_GOOD_FOR = 1.0
 
 # A model's name and version.
 _Model = tuple[str, str]
@@ -118,7 +118,7 @@ class Drift:
         Returns
         -------
         list of Feature
-            Some seconds old at most.
+            A second old at most.
         """
         references, counts = _read(snapshots)
         with self._lock:

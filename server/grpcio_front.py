@@ -626,9 +626,7 @@ def _code(answer: bytes | BaseException) -> Code:
 
 def _ended(calls: MethodCalls, context: Call, answer: bytes | BaseException) -> None:
     """Take note of a unary call that has been answered."""
-    if isinstance(answer, bytes):
-        calls.answered(context)
-    calls.ended(context, _code(answer), perf_counter_ns())
+    calls.ended(context, _code(answer), perf_counter_ns(), answered=isinstance(answer, bytes))
 
 
 def _begun(work: Work) -> _Answer:

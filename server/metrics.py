@@ -28,6 +28,8 @@ _MODEL = ("model", "version")
 _FEATURE = (*_MODEL, "feature")
 _LEVELS = {"untold": -1, "none": 0, "moderate": 1, "great": 2}
 _METRIC_NAME = re.compile("[a-z][a-z0-9_]*")
+# Metrics of a manifest whose names say too little by themselves; so scikit-learn calls it.
+_METRIC_NAMES = {"f1": "f1_score"}
 
 # What stores have of a name: by labels, the cells of each store that has them.
 _Found = dict[tuple[tuple[str, str], ...], list[Sequence[int]]]
@@ -210,11 +212,12 @@ def _models(found: _Found) -> Iterator[Metric]:
     for model, (of, served) in here.items():
         info.add_metric([*model, of["digest"], of["task"]], 1)
         ready.add_metric(model, int(any(served)))
-        if of["created"]:
+        # Files in an image have no time: they are of 1970.
+        if float(of["created"]):
             created.add_metric(model, float(of["created"]))
             age.add_metric(model, max(now - float(of["created"]), 0.0))
         for metric, value in json.loads(of["metrics"]).items():
-            name = f"model_{metric}"
+            name = f"model_{_METRIC_NAMES.get(metric, metric)}"
             # A recipe may name its metrics as it likes.
             if _METRIC_NAME.fullmatch(metric) and name not in taken:
                 text = f"The metric {metric} of the manifest: of the test part, when the model was made."

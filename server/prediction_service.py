@@ -141,19 +141,12 @@ class PredictionService:
             call.decoded = perf_counter_ns()
             score = bundle.session.score_row()
             call.scored = perf_counter_ns()
-            decision = bundle.decision
-            outcome: dict[str, Any]
-            if isinstance(decision, Decision):
-                label, level = decision.label(score), decision.risk_level(score)
-                model.decisions.row(call, bundle.encoder.row, score, (label, level))
-                outcome = {
-                    "classification": Classification(
-                        label=label, probability=score, threshold=decision.threshold, risk_level=level
-                    )
-                }
-            else:
-                model.decisions.row(call, bundle.encoder.row, score, None)
-                outcome = {"regression": _regression(decision, score)}
+            model.decisions.row(call, bundle.encoder.row, score)
+        decision = bundle.decision
+        if isinstance(decision, Decision):
+            outcome: dict[str, Any] = {"classification": _classification(decision, score)}
+        else:
+            outcome = {"regression": _regression(decision, score)}
         response = PredictResponse(
             request_id=request.request_id,
             model=model.name,
@@ -243,6 +236,15 @@ def _failure(request_id: str, error: StatusError) -> bytes:
     return PredictStreamResponse(
         request_id=request_id, error=Status.FromString(error.to_bytes())
     ).SerializeToString()
+
+
+def _classification(decision: Decision, probability: float) -> Classification:
+    return Classification(
+        label=decision.label(probability),
+        probability=probability,
+        threshold=decision.threshold,
+        risk_level=decision.risk_level(probability),
+    )
 
 
 def _regression(estimate: Estimate, value: float) -> Regression:

@@ -37,7 +37,7 @@ _POLL = 0.05
 _GONE = 1.0
 # How often to look who is connected. It costs the processor some ms, and calls are served meanwhile.
 _LOOK = 0.2
-# How often what rows look like is told: so long ago a figure may be.
+# How often what was noted is told: so old may a figure be.
 _FLUSH = 1.0
 # How long the calls that were under way when new work was refused may take to arrive.
 _REFUSING = 0.2
@@ -63,7 +63,7 @@ class Server:
         # A signal's handler may put into it whatever the main thread is at. An Event has a lock, which the
         # main thread may just be holding.
         self._told_to_stop: SimpleQueue[int] = SimpleQueue()
-        self._store = Store()
+        self._calls = Calls(self._store)
         self._serving = self._store.cells("forest_serving", {})
         self._serving[0] = 0
         self._models = Models(
@@ -90,7 +90,7 @@ class Server:
             f"{config.host}:{config.port}",
             _limits(config),
             certificates=self._certificates,
-            calls=Calls(self._store),
+            calls=self._calls,
             shared=line is not None,
             # A connection that has aged out cancels what is still on it after the grace.
             exchange_age=0.8 * config.max_connection_age_grace,
@@ -185,10 +185,15 @@ class Server:
             )
 
     def _flush(self) -> None:
-        """Put what is counted where it is read, for as long as the process lives."""
+        """Put what was noted where it is read, for as long as the process lives."""
         while True:
             time.sleep(_FLUSH)
+            self._calls.flush()
             self._models.flush()
+            if self._certificates:
+                # New ones are taken while it runs.
+                end = self._store.cells("forest_certificate_expiry_timestamp_seconds", {})
+                end[0] = self._certificates.value.end
 
     def _leave(self) -> None:
         """Let clients find the others before they are told that this server goes.
@@ -199,12 +204,14 @@ class Server:
         if not self._config.leave_timeout:
             return
         _log.info("LEAVING: for %g s at most; a second signal stops at once", self._config.leave_timeout)
+        self._serving[0] = 0
         self._health.set(False, READINESS)
         self._await_the_last(self._config.leave_timeout)
 
     def _drain(self) -> None:
         """Go on serving whoever is still connected, until the connections have aged out; but say so."""
         _log.info("DRAINING: for %g s at most; a second signal stops at once", self._config.drain_timeout)
+        self._serving[0] = 0
         self._health.set(False, *self._readiness, *(f"models/{name}" for name in self._models.names()))
         self._await_the_last(self._config.drain_timeout)
         self._models.close()

@@ -29,11 +29,14 @@ class Certificates:
         The certificate's key.
     client_ca
         Who must have signed a client's certificate; None if clients need none.
+    end
+        When the server's certificate ends, in seconds since the epoch.
     """
 
     chain: bytes
     key: bytes = field(repr=False)
     client_ca: bytes | None
+    end: int
 
 
 def read(certificate: Path, key: Path, client_ca: Path | None) -> Certificates:
@@ -44,11 +47,8 @@ def read(certificate: Path, key: Path, client_ca: Path | None) -> Certificates:
     ValueError
         If they cannot be read, are no pair, are out of date, or are of a kind that gRPC cannot use.
     """
-    found = Certificates(
-        _bytes("tls_certificate", certificate),
-        _bytes("tls_key", key),
-        _bytes("tls_client_ca", client_ca) if client_ca else None,
-    )
+    chain, private = _bytes("tls_certificate", certificate), _bytes("tls_key", key)
+    authority = _bytes("tls_client_ca", client_ca) if client_ca else None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key, password=lambda: _encrypted(key))
@@ -66,7 +66,7 @@ def read(certificate: Path, key: Path, client_ca: Path | None) -> Certificates:
             ) from None
     names, end = _prove(context, certificate)
     _log.info("TLS with the certificate of %s, good until %s", names, end)
-    return found
+    return Certificates(chain, private, authority, int(ssl.cert_time_to_seconds(end)))
 
 
 def _prove(context: ssl.SSLContext, certificate: Path) -> tuple[str, str]:

@@ -247,10 +247,9 @@ class Supervisor:
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
         self._take_note()
         store = self._stores[worker.number]
-        for name, labels in store.read() if worker.number else ():
+        for (name, labels), values in store.read().items() if worker.number else ():
             if name in _OF_THE_LIVING:
-                cells = store.cells(name, dict(labels))
-                cells[0] = 0
+                store.cells(name, dict(labels), len(values))[0] = 0
         self._tell()
         if self._stopping:
             if code and worker.number:

@@ -1,0 +1,64 @@
+"""Cells: what one process counts, another reads, and a third one goes on from."""
+
+import mmap
+import os
+import signal
+import time
+
+import pytest
+
+from server.store import SIZE, Key, Store
+
+
+def test_cells_are_found_again_by_name_and_labels() -> None:
+    store = Store()
+    store.cells("calls", {"code": "OK"})[0] += 2
+    store.cells("calls", {"code": "Internal"}, 3)[2] += 5
+    assert store.cells("calls", {"code": "OK"}).tolist() == [2]
+    assert store.read() == {
+        Key("calls", (("code", "OK"),)): [2],
+        Key("calls", (("code", "Internal"),)): [0, 0, 5],
+    }
+
+
+def test_names_may_be_any_text() -> None:
+    memory = mmap.mmap(-1, SIZE)
+    for name in ("é", 'a"b', "line\nbreak", ""):
+        Store(memory).cells("n", {"label": name}, 2)[1] = -(2**63)
+    assert {key.labels[0][1]: cells for key, cells in Store(memory).read().items()} == {
+        name: [0, -(2**63)] for name in ("é", 'a"b', "line\nbreak", "")
+    }
+
+
+def test_a_process_counts_and_another_reads_while_it_does_and_when_it_is_killed() -> None:
+    memory = mmap.mmap(-1, SIZE)
+    reader = Store(memory)
+    child = os.fork()
+    if not child:
+        store = Store(memory)
+        number = 0
+        while True:
+            store.cells("made", {"number": str(number % 500)})[0] += 1
+            number += 1
+    try:
+        totals = []
+        deadline = time.monotonic() + 10
+        while (not totals or totals[-1] < 20_000) and time.monotonic() < deadline:
+            totals.append(sum(cells[0] for cells in reader.read().values()))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert totals == sorted(totals)
+    assert totals[-1] >= 20_000
+    # The next one in its place goes on from there.
+    before = sum(cells[0] for cells in reader.read().values())
+    Store(memory).cells("made", {"number": "0"})[0] += 1
+    assert sum(cells[0] for cells in reader.read().values()) == before + 1
+
+
+def test_no_room_is_told() -> None:
+    store = Store()
+    with pytest.raises(MemoryError, match="no room in the store of metrics for 200000 cells of large"):
+        store.cells("large", {}, 200_000)
+    store.cells("small", {})[0] = 1
+    assert store.read() == {Key("small", ()): [1]}
