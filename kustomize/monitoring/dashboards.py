@@ -138,6 +138,8 @@ def lines(
                 "displayMode": "table",
                 "placement": "right",
                 "calcs": ["lastNotNull", "max"],
+                "sortBy": "Last *",
+                "sortDesc": True,
             },
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
@@ -295,9 +297,10 @@ def service() -> Iterator[Json]:
     )
     yield lines(
         "Calls by method",
-        "Calls that ended, a second.",
+        "Calls that ended, a second. A method that was never called is left out.",
         query(
-            f"sum by (grpc_method) (rate(grpc_server_handled_total{{{_API}}}[$__rate_interval]))",
+            f"sum by (grpc_method) (rate(grpc_server_handled_total{{{_API}}}[$__rate_interval]))"
+            f" and sum by (grpc_method) (grpc_server_handled_total{{{_API}}}) > 0",
             "{{grpc_method}}",
         ),
         "reqps",
@@ -328,7 +331,7 @@ def service() -> Iterator[Json]:
         "The same by method. A stream lasts as long as its client lets it, and is left out.",
         query(
             "histogram_quantile(0.99, sum by (grpc_method, le) (rate(grpc_server_handling_seconds_bucket"
-            f'{{{_API}, grpc_type="unary"}}[$__rate_interval])))',
+            f'{{{_API}, grpc_type="unary"}}[$__rate_interval]))) > 0',
             "{{grpc_method}}",
         ),
         "s",
@@ -474,33 +477,12 @@ def model() -> Iterator[Json]:
         ),
         "percentunit",
     )
-    yield panel(
-        "heatmap",
-        "Scores",
-        "How often which score came: a classification's probability, a regression's value. Choose one model: "
-        "models with other scores have other bounds.",
-        query(
-            f"sum by (le) (increase(model_score_bucket{{{_MODEL}}}[$__rate_interval]))",
-            "{{le}}",
-            form="heatmap",
-        ),
-        "short",
-        options={
-            "calculate": False,
-            "cellGap": 1,
-            "color": {
-                "mode": "scheme",
-                "scheme": "Blues",
-                "steps": 64,
-                "exponent": 0.5,
-                "scale": "exponential",
-            },
-            "filterValues": {"le": 1e-9},
-            "legend": {"show": True},
-            "rowsFrame": {"layout": "auto"},
-            "tooltip": {"mode": "single", "yHistogram": False},
-            "yAxis": {"axisPlacement": "left", "unit": "short"},
-        },
+    yield lines(
+        "Rows by model",
+        "Rows scored, a second.",
+        query(f"sum by (model) (rate(forest_rows_total{{{_MODEL}}}[$__rate_interval]))", "{{model}}"),
+        "cps",
+        stacked=True,
     )
     yield table(
         "Quality",
@@ -546,6 +528,36 @@ def model() -> Iterator[Json]:
         query(f"max by (model, version) (model_age_seconds{{{_MODEL}}})", "{{model}} {{version}}"),
         "s",
     )
+    heat = panel(
+        "heatmap",
+        "Scores of $model",
+        "How often which score came: a classification's probability, a regression's value.",
+        query(
+            f"sum by (le) (increase(model_score_bucket{{{_MODEL}}}[$__rate_interval]))",
+            "{{le}}",
+            form="heatmap",
+        ),
+        "short",
+        width=24,
+        options={
+            "calculate": False,
+            "cellGap": 1,
+            "color": {
+                "mode": "scheme",
+                "scheme": "Blues",
+                "steps": 64,
+                "exponent": 0.5,
+                "scale": "exponential",
+            },
+            "filterValues": {"le": 1e-9},
+            "legend": {"show": True},
+            "rowsFrame": {"layout": "auto"},
+            "tooltip": {"mode": "single", "yHistogram": False},
+            "yAxis": {"axisPlacement": "left", "unit": "short"},
+        },
+    )
+    # Models have scores of their own, and so bounds: one panel for each that is chosen.
+    yield heat | {"repeat": "model", "repeatDirection": "h", "maxPerRow": 2}
 
 
 def drift() -> Iterator[Json]:
@@ -637,7 +649,7 @@ def drift() -> Iterator[Json]:
         "is untold.",
         query(
             f"min by (model, version) (data_drift_rows{{{_MODEL}}})",
-            "{{model}} {{version}}, the least of a server",
+            "{{model}} {{version}}",
         ),
         "short",
         decimals=0,
@@ -836,12 +848,6 @@ def capacity() -> Iterator[Json]:
             "onnxruntime": "ONNX Runtime",
             "Value": "Servers",
         },
-    )
-    yield lines(
-        "Uptime",
-        "Since each server began.",
-        query(f"time() - max by (instance) (process_start_time_seconds{{{_CALLS}}})", "{{instance}}"),
-        "s",
     )
 
 

@@ -55,6 +55,17 @@ container_cpu_cfs_periods_total{container="server",id="/kubepods/pod1",image="fr
 # TYPE container_cpu_cfs_throttled_periods_total counter
 container_cpu_cfs_throttled_periods_total{container="server",id="/kubepods/pod1",image="fraud",name="a1",namespace="forest-prod",pod="fraud-forest-5d4f9c-x2x7b"} %(tenth)f
 """  # noqa: E501
+# The audit log's, which a server tells where it keeps one.
+AUDIT = """\
+# TYPE forest_audit_records_total counter
+forest_audit_records_total{namespace="forest-prod",job="fraud-forest",instance="server"} %(now)f
+# TYPE forest_audit_bytes_total counter
+forest_audit_bytes_total{namespace="forest-prod",job="fraud-forest",instance="server"} %(now)f
+# TYPE forest_audit_dropped_total counter
+forest_audit_dropped_total{namespace="forest-prod",job="fraud-forest",instance="server"} 0
+# TYPE forest_audit_failures_total counter
+forest_audit_failures_total{namespace="forest-prod",job="fraud-forest",instance="server"} 0
+"""
 # By these names alone is it known what those tell; all else has to come from the server itself.
 OF_KUBERNETES = ("kube_", "container_")
 PLACE = {"namespace": "forest-prod", "pod": "fraud-forest-5d4f9c-x2x7b"}
@@ -64,7 +75,7 @@ _KINDS = {str: "text", bool: "flag", int: "number", float: "number"}
 class _Others(BaseHTTPRequestHandler):
     def do_GET(self):
         seconds = time.monotonic()
-        body = (KUBERNETES % {"now": seconds, "tenth": seconds / 10}).encode()
+        body = ((KUBERNETES + AUDIT) % {"now": seconds, "tenth": seconds / 10}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/plain; version=0.0.4")
         self.end_headers()
