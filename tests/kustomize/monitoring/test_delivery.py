@@ -114,10 +114,17 @@ def test_alertmanager_reads_its_configuration(amtool):
 
 
 @pytest.mark.parametrize(
-    ("severity", "receiver"), [("page", "on-call"), ("ticket", "tickets"), ("unheard-of", "tickets")]
+    ("labels", "receiver"),
+    [
+        ("severity=page", "on-call"),
+        ("severity=page namespace=forest-prod", "on-call"),
+        ("severity=page namespace=forest-staging", "tickets"),
+        ("severity=ticket namespace=forest-prod", "tickets"),
+        ("severity=unheard-of", "tickets"),
+    ],
 )
-def test_who_hears_of_what(amtool, severity, receiver):
-    command = [amtool, "config", "routes", "test", f"--config.file={ALERTMANAGER}", f"severity={severity}"]
+def test_who_hears_of_what(amtool, labels, receiver):
+    command = [amtool, "config", "routes", "test", f"--config.file={ALERTMANAGER}", *labels.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.split() == [receiver], done.stderr
 
