@@ -39,11 +39,15 @@ test: setup $(PROTO_INSTALLED) ## run the whole test suite
 golden: setup ## write the rendered manifests that the tests compare with anew
 	$(BIN)/python -m pytest -q tests/kustomize/test_golden.py --refresh-golden
 
+.PHONY: monitoring
+monitoring: setup ## write dashboards, and the rules for Prometheus' operator, anew
+	$(BIN)/python kustomize/monitoring/dashboards.py
+
 lint: setup proto-lint ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy quickstart.py
+	$(BIN)/mypy quickstart.py kustomize/monitoring/dashboards.py
 	$(BIN)/mypy server/image/check.py server/image/sbom.py
 	$(BIN)/forest-gitops lint
 

@@ -5,7 +5,6 @@ It is read by the library that `docker compose` is made of: its schema, its inte
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -149,30 +148,22 @@ def test_mlflow_waits_for_its_database_and_tells_nobody(services: dict[str, Any]
 # --- Prometheus and Grafana
 
 
-@pytest.fixture(scope="session")
-def promtool() -> str:
-    """Return the program that checks Prometheus' files."""
-    found = shutil.which("promtool")
-    if not found:
-        pytest.skip("promtool is not on PATH (apt-get install prometheus)")
-    return found
-
-
-def test_prometheus_reads_its_configuration(promtool: str) -> None:
-    file = MONITORING / "prometheus.yaml"
-    done = subprocess.run([promtool, "check", "config", file], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_prometheus_asks_services_that_are_there(services: dict[str, Any]) -> None:
     jobs = yaml.safe_load((MONITORING / "prometheus.yaml").read_text())["scrape_configs"]
     targets = {each["job_name"]: each["static_configs"][0]["targets"] for each in jobs}
+    assert targets.pop("forest") == ["server:9464"]
     assert targets.keys() <= services.keys()
     for name, (target,) in targets.items():
         assert target.partition(":")[0] in (name, "localhost")
-        if name != "server":
-            # Those are at the port that people use as well.
-            assert int(target.partition(":")[2]) in {port["target"] for port in services[name]["ports"]}
+        # Those are at the port that people use as well.
+        assert int(target.partition(":")[2]) in {port["target"] for port in services[name]["ports"]}
+
+
+def test_prometheus_finds_its_rules(services: dict[str, Any]) -> None:
+    mounts = {volume["target"]: volume["source"] for volume in services["prometheus"]["volumes"]}
+    (pattern,) = yaml.safe_load((MONITORING / "prometheus.yaml").read_text())["rule_files"]
+    folder = mounts["/etc/prometheus/" + pattern.removesuffix("/*.yaml")]
+    assert list((ROOT / folder).glob("*.yaml"))
 
 
 def test_grafana_finds_its_source_and_its_dashboards(services: dict[str, Any]) -> None:
@@ -186,27 +177,4 @@ def test_grafana_finds_its_source_and_its_dashboards(services: dict[str, Any]) -
         "providers"
     ]
     mounts = {volume["target"]: volume["source"] for volume in services["grafana"]["volumes"]}
-    dashboards = list((ROOT / mounts[provider["options"]["path"]]).glob("*.json"))
-    assert dashboards
-    for file in dashboards:
-        dashboard = json.loads(file.read_text())
-        assert dashboard["uid"] == file.stem
-        panels = dashboard["panels"]
-        assert len({panel["id"] for panel in panels}) == len(panels)
-        for panel in panels:
-            assert panel["datasource"] == {"type": "prometheus", "uid": source["uid"]}
-            assert panel["targets"]
-
-
-def test_what_the_dashboards_ask_is_promql(promtool: str, tmp_path: Path) -> None:
-    expressions = [
-        target["expr"]
-        for file in (MONITORING / "grafana" / "dashboards").glob("*.json")
-        for panel in json.loads(file.read_text())["panels"]
-        for target in panel["targets"]
-    ]
-    rules = [{"record": f"checked:{number}", "expr": each} for number, each in enumerate(expressions)]
-    file = tmp_path / "rules.yaml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "checked", "rules": rules}]}))
-    done = subprocess.run([promtool, "check", "rules", file], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert list((ROOT / mounts[provider["options"]["path"]]).glob("*.json"))

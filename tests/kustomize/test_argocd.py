@@ -50,8 +50,10 @@ def test_these_objects_and_no_others(argocd):
         ("AppProject", "forest-prod"),
         ("AppProject", "forest-staging"),
         ("AppProject", "mlflow"),
+        ("AppProject", "monitoring"),
         ("Application", "forest"),
         ("Application", "mlflow"),
+        ("Application", "monitoring"),
         ("Application", "prod-namespaces"),
         ("Application", "staging-namespaces"),
         ("ApplicationSet", "prod"),
@@ -74,7 +76,7 @@ def test_the_repository_is_said_in_one_place(argocd):
         (generator,) = each["spec"]["generators"]
         assert (generator["git"]["repoURL"], generator["git"]["revision"]) == tuple(repository.values())
         sources.append(each["spec"]["template"]["spec"]["source"])
-    assert len(sources) == 6
+    assert len(sources) == 7
     for source in sources:
         assert (source["repoURL"], source["targetRevision"]) == tuple(repository.values())
 
@@ -187,6 +189,21 @@ def test_mlflow_waits_for_sync_in_a_project_of_its_own(argocd, rendered):
     watched = _watched(application["metadata"]["annotations"][PLACES], path)
     for used in _used(ROOT / path):
         assert any(used.is_relative_to(place) for place in watched)
+
+
+def test_monitoring_waits_for_sync_in_a_project_of_its_own(argocd, rendered):
+    application = argocd.one("Application", "monitoring")
+    project = argocd.one("AppProject", "monitoring")["spec"]
+    spec = application["spec"]
+    assert spec["project"] == "monitoring"
+    assert spec["syncPolicy"] == {"syncOptions": ["FailOnSharedResource=true"], "retry": RETRY}
+    assert project["destinations"] == [spec["destination"]]
+    objects = rendered(spec["source"]["path"]).objects
+    there = {(each["apiVersion"].rpartition("/")[0], each["kind"]) for each in objects}
+    assert {(each["group"], each["kind"]) for each in project["namespaceResourceWhitelist"]} == there
+    assert "clusterResourceWhitelist" not in project
+    watched = _watched(application["metadata"]["annotations"][PLACES], spec["source"]["path"])
+    assert watched == [ROOT / spec["source"]["path"]]
 
 
 def test_a_release_leaves_the_root_alone(argocd):

@@ -1,0 +1,52 @@
+"""What tests of kustomize/monitoring share."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MONITORING = Path(__file__).parents[3] / "kustomize" / "monitoring"
+
+
+@pytest.fixture(scope="session")
+def dashboards() -> dict[str, Any]:
+    """Return the dashboards, by their file's name."""
+    return {
+        file.stem: json.loads(file.read_text())
+        for file in sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
+    }
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str, str], str]:
+    """Return a function that finds a program; the test is skipped where it is not installed."""
+
+    def find(name: str, package: str) -> str:
+        found = shutil.which(name)
+        if not found:
+            pytest.skip(f"{name} is not on PATH (apt-get install {package})")
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def promtool(program: Callable[[str, str], str]) -> str:
+    """Return the program that checks Prometheus' files."""
+    return program("promtool", "prometheus")
+
+
+def _ask(dashboard: dict[str, Any], expression: str) -> str:
+    variables = {each["name"]: each.get("allValue", "") for each in dashboard["templating"]["list"]}
+    variables |= {"__rate_interval": "4s", "__range": "1m"}
+    return re.sub(r"\$(\w+)", lambda match: variables.get(match[1], match[0]), expression)
+
+
+@pytest.fixture(scope="session")
+def ask() -> Callable[[dict[str, Any], str], str]:
+    """Return a function that makes of a panel's expression what Grafana sends, with everything chosen."""
+    return _ask
