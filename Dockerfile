@@ -128,6 +128,6 @@ LABEL org.opencontainers.image.title="Forest Serving: ${MODEL}" \
       forest-serving.server-version="${SERVER_VERSION}"
 USER 65532:65532
 WORKDIR /
-EXPOSE 50051 50052
+EXPOSE 50051 50052 9464
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python3", "-m", "server"]

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from mmap import mmap
 from typing import NamedTuple
 
-SIZE = 1 << 20
-"""Bytes of a store. The cells of a model with 30 features take some 10 KiB."""
+SIZE = 1 << 23
+"""Bytes of a store. The machine gives those that are used. A version of a model with 30 features takes some
+20 KiB, and keeps them when it goes: there is room for hundreds of them.
+"""
 
 _WORD = 8
 # Of an entry: how many words its key takes, the key's length in bytes, and how many cells follow it.
@@ -38,7 +40,7 @@ class Store:
     """
 
     def __init__(self, memory: mmap | None = None):
-        self._bytes = memoryview(bytearray(SIZE) if memory is None else memory)
+        self._bytes = memoryview(mmap(-1, SIZE) if memory is None else memory)
         self._words = self._bytes.cast("q")
         self._lock = threading.Lock()
         self._known: dict[Key, memoryview] = {}
@@ -77,6 +79,8 @@ class Store:
         self._words[first], self._words[first + 1], self._words[first + 2] = of_key, len(text), count
         start = (first + _HEADER) * _WORD
         self._bytes[start : start + len(text)] = text
+        # Who was killed while adding may have left something here.
+        self._bytes[cells * _WORD : (cells + count) * _WORD] = bytes(count * _WORD)
         self._words[0] = cells + count
 
     def _look(self) -> None:

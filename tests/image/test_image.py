@@ -34,7 +34,7 @@ def test_the_configuration_says_how_to_run_it_and_what_it_is(image: Any, fraud_b
     config = image.config["config"]
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["python3", "-m", "server"]
-    assert set(config["ExposedPorts"]) == {"50051/tcp", "50052/tcp"}
+    assert set(config["ExposedPorts"]) == {"50051/tcp", "50052/tcp", "9464/tcp"}
     assert config["StopSignal"] == "SIGTERM"
     assert not {"Healthcheck", "Cmd", "Volumes"} & set(config)
     environment = dict(variable.split("=", 1) for variable in config["Env"])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import threading
 import time
 from collections import Counter
@@ -39,6 +40,15 @@ def golden(fraud_bundle: Path) -> list[Golden]:
     """Return the bundle's golden rows."""
     rows = [json.loads(line) for line in (fraud_bundle / "golden.jsonl").read_text().splitlines()]
     return [Golden(list(row["record"].values()), row["probability"], row["label"]) for row in rows]
+
+
+@pytest.fixture
+def metrics_port() -> int:
+    """Return a port that is free, for metrics: 0 would be none at all."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+    return port
 
 
 @contextmanager

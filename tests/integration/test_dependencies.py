@@ -80,7 +80,11 @@ def test_the_server_serves_with_its_own_lock_alone(
 ) -> None:
     command = [str(python), "-m", "server", "--models", str(fraud_bundle.parents[1])]
     with subprocess.Popen(
-        [*command, "--port=0", "--health-port=0"], env=environment, cwd="/", stderr=subprocess.PIPE, text=True
+        [*command, "--port=0", "--health-port=0", "--metrics-port=0"],
+        env=environment,
+        cwd="/",
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         killer = threading.Timer(60, process.kill)
         killer.start()

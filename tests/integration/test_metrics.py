@@ -28,12 +28,6 @@ REQUEST = PredictRequest(model="fraud", vector=Vector(values=[0.0] * 30))
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def scrape(port: int) -> str:
     with urllib.request.urlopen(f"http://localhost:{port}/metrics", timeout=20) as response:
         return str(response.read().decode())
@@ -66,14 +60,13 @@ def wait(true: Callable[[], bool], seconds: float = 20) -> None:
 
 
 @pytest.fixture
-def start(start_server: Callable[..., Any]) -> Callable[..., tuple[Any, int]]:
+def start(start_server: Callable[..., Any], metrics_port: int) -> Callable[..., tuple[Any, int]]:
     """Return a function that starts a server on a folder, and says its port of metrics."""
 
     def start(models: Path, *flags: str) -> tuple[Any, int]:
-        port = _free_port()
-        process = start_server(models, "--metrics-port", str(port), *flags)
-        process.wait_for(rf"metrics on port {port}")
-        return process, port
+        process = start_server(models, "--metrics-port", str(metrics_port), *flags)
+        process.wait_for(rf"metrics on port {metrics_port}")
+        return process, metrics_port
 
     return start
 
@@ -255,6 +248,21 @@ def test_nothing_that_a_caller_sends_becomes_a_label(
     assert set(samples(text)) == before
     unknown = {"grpc_service": "unknown", "grpc_method": "unknown", "grpc_code": "Unimplemented"}
     assert total(samples(text), "grpc_server_handled_total", **unknown) >= 21
+
+
+def test_the_end_of_the_certificate_is_told_and_that_the_server_leaves(
+    start: Callable[..., tuple[Any, int]], fraud_bundle: Path, authority: Callable[[str], Any]
+) -> None:
+    pair = authority("root").sign("server", "DNS:localhost")
+    files = ("--tls-certificate", str(pair.certificate), "--tls-key", str(pair.key))
+    process, port = start(fraud_bundle.parents[1], *files, "--leave-timeout", "600")
+    name = "forest_certificate_expiry_timestamp_seconds"
+    wait(lambda: total(samples(scrape(port)), name) > time.time())
+    assert total(samples(scrape(port)), "forest_serving") == 1
+    with socket.create_connection(("localhost", int(process.target.rpartition(":")[2]))):
+        process.process.send_signal(signal.SIGTERM)
+        wait(lambda: total(samples(scrape(port)), "forest_serving") == 0)
+    assert process.stop(signal.SIGTERM) == 128 + signal.SIGTERM
 
 
 def test_the_exporter_is_started_again_and_goes_with_the_server(workers: tuple[Any, int]) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,10 @@ def _number(address: str) -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="this system does not tell of sockets")
 def test_serving_leaves_no_file_and_holds_no_socket_but_those_asked_for(
-    room: Room, fraud_bundle: Path, golden: list[Any], connect: Callable[..., Any]
+    room: Room, fraud_bundle: Path, golden: list[Any], connect: Callable[..., Any], metrics_port: int
 ) -> None:
     command = [sys.executable, "-m", "server", "--models", str(fraud_bundle.parents[1])]
+    command += ["--metrics-port", str(metrics_port)]
     with subprocess.Popen(
         [*command, "--port=0", "--health-port=0"],
         env=room.environment,
@@ -132,7 +134,9 @@ def test_serving_leaves_no_file_and_holds_no_socket_but_those_asked_for(
             process.kill()
     listen, established = "0A", "01"
     assert {protocol for protocol, *_ in held} <= {"tcp", "tcp6"}
-    assert {_number(local) for _, local, _, state in held if state == listen} == {port, health_port}
+    assert {_number(local) for _, local, _, state in held if state == listen} == {
+        *(port, health_port, metrics_port)
+    }
     others = [(_number(local), state) for _, local, _, state in held if state != listen]
     assert others == [(port, established)]
     assert room.left() == []
@@ -236,10 +240,11 @@ def test_the_trace_would_show_a_stranger_and_a_file(room: Room, tmp_path: Path) 
 
 @pytest.mark.skipif(bool(_NO_TRACE), reason=_NO_TRACE or "traced")
 def test_serving_connects_to_nobody_and_writes_nothing_as_the_kernel_sees_it(
-    room: Room, fraud_bundle: Path, golden: list[Any], connect: Callable[..., Any], tmp_path: Path
+    room: Room, fraud_bundle: Path, golden: list[Any], connect: Callable[..., Any], metrics_port: int
 ) -> None:
-    trace = tmp_path / "trace"
+    trace = room.folder.parent / "trace"
     command = [sys.executable, "-m", "server", "--models", str(fraud_bundle.parents[1])]
+    command += ["--metrics-port", str(metrics_port)]
     with subprocess.Popen(
         _traced(trace, [*command, "--port=0", "--health-port=0"]),
         env=room.environment,
@@ -254,6 +259,10 @@ def test_serving_connects_to_nobody_and_writes_nothing_as_the_kernel_sees_it(
                 for row in golden[:20]:
                     request = PredictRequest(model="fraud", vector=Vector(values=row.values))
                     PredictionServiceStub(channel).Predict(request, timeout=30)
+                with urllib.request.urlopen(
+                    f"http://127.0.0.1:{metrics_port}/metrics", timeout=20
+                ) as response:
+                    assert b"grpc_server_handled_total" in response.read()
                 # Who would report home does so some time after the start.
                 time.sleep(2)
             process.send_signal(signal.SIGTERM)

@@ -56,9 +56,19 @@ def test_a_process_counts_and_another_reads_while_it_does_and_when_it_is_killed(
     assert sum(cells[0] for cells in reader.read().values()) == before + 1
 
 
+def test_what_a_killed_process_had_begun_to_add_is_in_no_cell() -> None:
+    memory = mmap.mmap(-1, SIZE)
+    Store(memory).cells("one", {})[0] = 1
+    words = memoryview(memory).cast("q")
+    used = words[0]
+    words[used : used + 100] = memoryview(b"x" * 800).cast("q")
+    assert Store(memory).cells("two", {}, 8).tolist() == [0] * 8
+    assert Store(memory).read() == {Key("one", ()): [1], Key("two", ()): [0] * 8}
+
+
 def test_no_room_is_told() -> None:
     store = Store()
-    with pytest.raises(MemoryError, match="no room in the store of metrics for 200000 cells of large"):
-        store.cells("large", {}, 200_000)
+    with pytest.raises(MemoryError, match="no room in the store of metrics for 2000000 cells of large"):
+        store.cells("large", {}, 2_000_000)
     store.cells("small", {})[0] = 1
     assert store.read() == {Key("small", ()): [1]}

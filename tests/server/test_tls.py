@@ -1,6 +1,7 @@
 """Certificates are proved before they are used."""
 
 import logging
+import ssl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ def test_a_pair_is_read_and_its_names_and_end_are_told(
     assert (found.chain, found.key) == (pair.certificate.read_bytes(), pair.key.read_bytes())
     assert found.client_ca == root.certificate.read_bytes()
     assert "a.example, b.example, good until " in caplog.text
+    said = caplog.text.partition("good until ")[2].splitlines()[0]
+    assert found.end == ssl.cert_time_to_seconds(said)
     assert "PRIVATE" not in repr(found)
 
 
