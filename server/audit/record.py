@@ -2,7 +2,7 @@
 
 What is the same for every decision of a bundle is put together once. A line then takes one serialisation of
 the row, which gives each float32 its shortest digits, and one formatting of bytes.
-docs/decisions/0011-audit.md has what else was tried.
+docs/decisions/0012-audit.md has what else was tried.
 """
 
 import hmac

@@ -113,6 +113,19 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def switch_on(tree: Path, render: Callable[[Path], Rendered], overlay: Overlay) -> Callable[..., Rendered]:
+    """Return a function that lists components in an overlay of the copy, and renders it."""
+
+    def run(*names: str) -> Rendered:
+        file = overlay.folder(tree) / "kustomization.yaml"
+        lines = "".join(f"  - ../../../components/{name}\n" for name in names)
+        file.write_text(file.read_text().replace("components:\n", "components:\n" + lines))
+        return render(overlay.folder(tree))
+
+    return run
+
+
+@pytest.fixture
 def promote_first(tree: Path) -> Callable[[str], None]:
     """Return a function that brings a model to the copy's prod, as its first promotion does."""
 

@@ -1,7 +1,7 @@
 """Each optional part, switched on in each overlay."""
 
 import copy
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 
@@ -15,19 +15,6 @@ COMPONENTS = [
 
 
 @pytest.fixture
-def switch_on(tree, render, overlay):
-    """Return a function that lists components in an overlay, and renders it."""
-
-    def run(*names):
-        file = overlay.folder(tree) / "kustomization.yaml"
-        lines = "".join(f"  - ../../../components/{name}\n" for name in names)
-        file.write_text(file.read_text().replace("components:\n", "components:\n" + lines))
-        return render(overlay.folder(tree))
-
-    return run
-
-
-@pytest.fixture
 def added(manifests, switch_on):
     """Return a function that tells which objects a component adds, by kind; the others must stay."""
 
@@ -37,14 +24,6 @@ def added(manifests, switch_on):
         return {each["kind"]: each for each in after if each not in manifests.objects}
 
     return run
-
-
-def _example(document, name):
-    """Return the one example of a document that has a name in it."""
-    text = (Path(__file__).parents[2] / "docs" / document).read_text()
-    blocks = [block.partition("```")[0] for block in text.split("```yaml\n")[1:]]
-    (example,) = [block for block in blocks if name in block]
-    return example
 
 
 def test_every_component_is_tested(tree):
@@ -189,69 +168,6 @@ def test_the_audit_log_goes_with_tls(switch_on):
     assert pod["securityContext"]["fsGroup"] == 65532
 
 
-def test_the_level_of_running_pods_is_changed_by_a_commit(switch_on, manifests, overlay, tree, render):
-    from server import config
-
-    before = switch_on("log-level")
-    name = overlay.model + "-forest-log-level"
-    level = before.one("ConfigMap", name)
-    assert level["data"] == {"level": "info"}
-    assert "immutable" not in level
-    pod = before.one("Deployment")["spec"]["template"]["spec"]
-    (server,) = pod["containers"]
-    assert pod["volumes"] == [{"name": "log-level", "configMap": {"name": name}}]
-    assert server["volumeMounts"] == [{"name": "log-level", "mountPath": "/log-level", "readOnly": True}]
-    (settings,) = [each for each in before.of("ConfigMap") if each is not level]
-    assert settings["immutable"] is True
-    assert config.read([], settings["data"]).log_level_file == Path("/log-level/level")
-    assert settings["data"].items() > manifests.one("ConfigMap")["data"].items()
-    # As docs/logs.md says it.
-    file = overlay.folder(tree) / "kustomization.yaml"
-    file.write_text(file.read_text() + _example("logs.md", "forest-log-level"))
-    after = render(overlay.folder(tree))
-    changed = [each for each in after.objects if each not in before.objects]
-    assert changed == [level | {"data": {"level": "debug"}}]
-    assert len(after.objects) == len(before.objects)
-
-
-def test_lint_lets_the_level_change_and_no_other_settings(switch_on, overlay):
-    from gitops import tree
-    from gitops.rules import settings
-
-    objects = switch_on("log-level").objects
-    linted = tree.Overlay(*overlay, PurePosixPath(), objects, None)
-    for rule in (settings.settings_immutable, settings.settings_named_by_content, settings.settings_present):
-        assert list(rule(linted)) == []
-    for each in objects:
-        if each["kind"] == "ConfigMap":
-            each.pop("immutable", None)
-            each["metadata"]["name"] = each["metadata"]["name"].replace("level", "levels")
-    # The level's is found under another name, and the settings in any case.
-    assert len(list(settings.settings_immutable(linted))) == 2
-
-
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_traces_may_go_where_they_are_sent_and_nowhere_else(switch_on, manifests, overlay, tree, elsewhere):
-    from server import config
-
-    if elsewhere:
-        file = overlay.folder(tree) / "kustomization.yaml"
-        file.write_text(file.read_text() + _example("logs.md", "FOREST_TRACES_ENDPOINT"))
-    rendered = switch_on("traces")
-    settings = rendered.one("ConfigMap")
-    assert settings["immutable"] is True
-    assert settings["data"].items() > manifests.one("ConfigMap")["data"].items()
-    host, port = config.read([], settings["data"]).traces_endpoint.removeprefix("http://").split(":")
-    policy = rendered.one("NetworkPolicy", overlay.model + "-forest-traces")["spec"]
-    assert policy["podSelector"] == manifests.one("Deployment")["spec"]["selector"]
-    assert policy["policyTypes"] == ["Egress"]
-    (rule,) = policy["egress"]
-    assert rule["ports"] == [{"port": int(port)}]
-    ((namespace,),) = [each["namespaceSelector"]["matchExpressions"] for each in rule["to"]]
-    assert namespace["values"] == [host.split(".")[1]] == ["observability" if elsewhere else "monitoring"]
-    assert rendered.one("NetworkPolicy", overlay.model + "-forest") in manifests.objects
-
-
 def test_registry_credentials_are_a_reference(switch_on, manifests):
     rendered = switch_on("registry-credentials")
     account = rendered.one("ServiceAccount")
@@ -360,7 +276,9 @@ def test_argo_cd_may_apply_what_tls_adds(with_tls, overlay, rendered):
 @pytest.fixture
 def trained(tree, overlay, switch_on):
     """Return an overlay as docs/training.md has it: its server follows what its training writes."""
-    text = _example("training.md", "components/training")
+    document = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    (example,) = [block for block in document.split("```yaml\n")[1:] if "components/training" in block]
+    text = example.partition("```")[0]
     assert text.startswith("# kustomize/overlays/staging/fraud/kustomization.yaml\n")
     text = text.replace("envs/staging", "envs/" + overlay.environment)
     (overlay.folder(tree) / "kustomization.yaml").write_text(
