@@ -169,6 +169,11 @@ def test_what_is_redacted_is_nowhere(make, model, folder):
     audit.close()
     for each in read(folder):
         assert list(each["inputs"]) == ["amount", "age", "balance"]
+    every = ["country", "member", "amount", "mixed.age", "balance"]
+    audit = make(place=folder / "bare", redacted=every)
+    record(audit, model, "one")
+    audit.close()
+    assert [each["inputs"] for each in read(folder / "bare")] == [{}]
 
 
 def test_a_hash_is_of_the_inputs_and_by_the_key(make, model, folder, tmp_path):
