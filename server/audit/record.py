@@ -111,7 +111,7 @@ class Form:
 
     def _kept_of(self, values: bytes) -> list[bytes]:
         """Return what is kept of a row, each as JSON."""
-        if not self._names:
+        if not self._names and self._key is None:
             return []
         pieces = values.split(b",")
         for place, texts in self._texts:
