@@ -1,7 +1,7 @@
 """A decision as a line of JSON.
 
 What is the same for every decision of a bundle is put together once. A line then takes one serialisation of
-the row, which gives each float32 its shortest digits, and one formatting of bytes.
+the row, which gives each float32 its shortest digits, and one joining of bytes.
 docs/decisions/0012-audit.md has what else was tried.
 """
 
@@ -9,6 +9,7 @@ import hmac
 import time
 from bisect import bisect_right
 from collections.abc import Collection
+from operator import add
 
 import numpy as np
 import orjson
@@ -64,12 +65,17 @@ class Form:
             for place, feature in enumerate(features)
             if place in kept and feature.type != "number"
         ]
-        named = b",".join(_literal(features[place].name) + b":%b" for place in kept)
-        self._values = b"{" + named + b"}"
-        held = {"values": b'"inputs":' + self._values + b",", "hash": b'"inputs_hash":"hmac-sha256:%b",'}
+        self._plain = not self._texts and self._kept is None and self._key is None
         bundle = tuple(_literal(text) for text in (manifest.model, manifest.version, digest))
-        begin = b'{"time":"%b.%06dZ","request_id":%b,"row":%b,"caller":%b,'
-        begin += b'"model":%b,"version":%b,"digest":%b,' % bundle + held.get(inputs, b"")
+        self._begin = b'{"time":"%b.%06dZ","request_id":%b,"row":%b,"caller":%b,'
+        self._begin += b'"model":%b,"version":%b,"digest":%b,' % bundle
+        self._names = [_dumps(features[place].name) + b":" for place in kept]
+        if inputs == "values":
+            self._line = _around(b'"inputs":{', self._names, b'},"outcome":{')
+        elif inputs == "hash":
+            self._line = _around(b'"inputs_hash":"hmac-sha256:', [b""], b'","outcome":{')
+        else:
+            self._line = _around(b"", [], b'"outcome":{')
         self._estimate = None if isinstance(decision, Decision) else decision
         # A label and a risk level change at these probabilities, and nowhere in between.
         self._bounds: list[float] = []
@@ -77,7 +83,7 @@ class Form:
         if isinstance(decision, Decision):
             self._bounds = sorted({manifest.threshold, *(level.minimum for level in manifest.risk_levels)})
             outcomes = [_classified(decision, score) for score in (-1.0, *self._bounds)]
-        self._lines = [begin + b'"outcome":{' + each + b'},"latency":%.6f}\n' for each in outcomes]
+        self._ends = [each + b'},"latency":%.6f}\n' for each in outcomes]
 
     def line(self, head: Head, values: bytes, score: float, latency: float) -> bytes:
         """Return a record, its end of line included.
@@ -93,23 +99,29 @@ class Form:
         latency
             In seconds.
         """
+        pieces = values.split(b",") if self._plain else self._kept_of(values)
+        figures: tuple[bytes, ...] = (_dumps(score),)
+        if self._estimate is not None:
+            figures += tuple(map(_dumps, self._estimate.interval(score)))
+        line = self._line.copy()
+        line[0] = self._begin % head
+        line[2:-2:2] = pieces
+        line[-1] = self._ends[bisect_right(self._bounds, score)] % (*figures, latency)
+        return b"".join(line)
+
+    def _kept_of(self, values: bytes) -> list[bytes]:
+        """Return what is kept of a row, each as JSON."""
+        if not self._names and self._key is None:
+            return []
         pieces = values.split(b",")
         for place, texts in self._texts:
             pieces[place] = texts[pieces[place]]
         if self._kept is not None:
             pieces = [pieces[place] for place in self._kept]
         if self._key is not None:
-            text = self._values % tuple(pieces)
+            text = b"{" + b",".join(map(add, self._names, pieces)) + b"}"
             pieces = [hmac.digest(self._key, text, "sha256").hex().encode()]
-        figures: tuple[bytes, ...] = (_dumps(score),)
-        if self._estimate is not None:
-            figures += tuple(map(_dumps, self._estimate.interval(score)))
-        return self._lines[bisect_right(self._bounds, score)] % (
-            *head,
-            *pieces,
-            *figures,
-            latency,
-        )
+        return pieces
 
 
 def row_values(row: NDArray[np.float32]) -> bytes:
@@ -130,6 +142,20 @@ def second_of(seconds: int) -> bytes:
 def is_redacted(redacted: Collection[str], model: str, feature: str) -> bool:
     """Return whether a feature is named by itself, or after its model: ``fraud.Amount``."""
     return feature in redacted or f"{model}.{feature}" in redacted
+
+
+def _around(opening: bytes, names: list[bytes], closing: bytes) -> list[bytes]:
+    """Return what stands around a line's values, with room for them: for `Form.line` to fill in.
+
+    The first place is for the line's beginning, the last one for its end. Values are at every other place,
+    from the third to the last but two.
+    """
+    if not names:
+        return [b"", opening + closing, b""]
+    line = [b"", opening + names[0], b""]
+    for name in names[1:]:
+        line += [b"," + name, b""]
+    return [*line, closing, b""]
 
 
 def _literal(text: str) -> bytes:

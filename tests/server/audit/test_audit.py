@@ -162,13 +162,21 @@ def test_a_regression_has_its_interval(make, model, folder):
     ]
 
 
-def test_what_is_redacted_is_nowhere(make, model, folder):
+def test_what_is_redacted_is_nowhere(make, model, folder, tmp_path):
     audit = make(redacted=["country", "mixed.member", "other.age"])
     record(audit, model, "one")
     list(audit.rows(a_call("two"), model, np.ones((2, 5), np.float32), np.ones(2)))
     audit.close()
     for each in read(folder):
         assert list(each["inputs"]) == ["amount", "age", "balance"]
+    every = ["country", "member", "amount", "mixed.age", "balance"]
+    (tmp_path / "key").write_bytes(bytes(16))
+    for inputs, key in (("values", None), ("hash", tmp_path / "key")):
+        audit = make(place=folder / "bare", redacted=every, inputs=inputs, key=key)
+        record(audit, model, "one")
+        audit.close()
+    bare, hashed = read(folder / "bare")
+    assert (bare["inputs"], hashed["inputs_hash"].partition(":")[0]) == ({}, "hmac-sha256")
 
 
 def test_a_hash_is_of_the_inputs_and_by_the_key(make, model, folder, tmp_path):
