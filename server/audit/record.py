@@ -1,14 +1,14 @@
 """A decision as a line of JSON.
 
-What is the same for every decision of a bundle is put together once. A line then takes one serialisation of
-the row, which gives each float32 its shortest digits, and one joining of bytes.
+What is the same for every decision of a bundle is put together once. Lines then take one serialisation of
+rows, which gives each float32 its shortest digits, and one joining of bytes, for many rows together.
 docs/decisions/0012-audit.md has what else was tried.
 """
 
 import hmac
 import time
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from operator import add
 
 import numpy as np
@@ -53,6 +53,8 @@ class Form:
         key: bytes = b"",
     ):
         self._key = key if inputs == "hash" else None
+        # Of a line, in bytes, or nearly so.
+        self.size = 350 + 17 * len(manifest.features)
         features = manifest.features
         kept = [
             place
@@ -65,17 +67,18 @@ class Form:
             for place, feature in enumerate(features)
             if place in kept and feature.type != "number"
         ]
+        self._without = inputs == "none"
         self._plain = not self._texts and self._kept is None and self._key is None
         bundle = tuple(_literal(text) for text in (manifest.model, manifest.version, digest))
         self._begin = b'{"time":"%b.%06dZ","request_id":%b,"row":%b,"caller":%b,'
-        self._begin += b'"model":%b,"version":%b,"digest":%b,' % bundle
+        self._begin += b'"model":%b,"version":%b,"digest":%b,' % bundle + (
+            b'"inputs":{' if self._plain else b""
+        )
         self._names = [_dumps(features[place].name) + b":" for place in kept]
-        if inputs == "values":
-            self._line = _around(b'"inputs":{', self._names, b'},"outcome":{')
-        elif inputs == "hash":
-            self._line = _around(b'"inputs_hash":"hmac-sha256:', [b""], b'","outcome":{')
-        else:
-            self._line = _around(b"", [], b'"outcome":{')
+        # Every other one has room for a value.
+        self._woven = [
+            each for place, name in enumerate(self._names) for each in ((b"," if place else b"") + name, b"")
+        ]
         self._estimate = None if isinstance(decision, Decision) else decision
         # A label and a risk level change at these probabilities, and nowhere in between.
         self._bounds: list[float] = []
@@ -83,55 +86,66 @@ class Form:
         if isinstance(decision, Decision):
             self._bounds = sorted({manifest.threshold, *(level.minimum for level in manifest.risk_levels)})
             outcomes = [_classified(decision, score) for score in (-1.0, *self._bounds)]
-        self._ends = [each + b'},"latency":%.6f}\n' for each in outcomes]
+        closing = b"}," if self._plain else b""
+        self._ends = [closing + b'"outcome":{' + each + b'},"latency":%.6f}\n' for each in outcomes]
 
-    def line(self, head: Head, values: bytes, score: float, latency: float) -> bytes:
-        """Return a record, its end of line included.
+    def lines(
+        self,
+        heads: Iterable[Head],
+        rows: NDArray[np.float32],
+        scores: Iterable[float],
+        latencies: Iterable[float],
+    ) -> bytes:
+        """Return records, the end of each line included.
 
         Parameters
         ----------
-        head
-            What a record begins with.
-        values
-            The row's codes in JSON, between commas: as `row_values` gives them.
-        score
+        heads
+            What each begins with.
+        rows : ndarray of float32, shape (rows, features)
+            Their codes, of one row at least.
+        scores
             The model's.
-        latency
+        latencies
             In seconds.
         """
-        pieces = values.split(b",") if self._plain else self._kept_of(values)
+        values = _dumps(rows, None, _NUMPY)[2:-2]
+        begins = [self._begin % head for head in heads]
+        ends = list(map(self._end, scores, latencies))
+        if not self._plain:
+            return b"".join(
+                begin + self._kept_of(row) + end
+                for begin, row, end in zip(begins, values.split(b"],["), ends, strict=True)
+            )
+        # All values at once, each after its name. The first name of a row is after its beginning, which is
+        # after the end of the row before.
+        woven = self._woven * len(begins)
+        woven[1::2] = values.replace(b"],[", b",").split(b",")
+        opening = woven[0]
+        woven[:: len(self._woven)] = [
+            before + begin + opening for before, begin in zip((b"", *ends), begins, strict=False)
+        ]
+        return b"".join(woven) + ends[-1]
+
+    def _end(self, score: float, latency: float) -> bytes:
         figures: tuple[bytes, ...] = (_dumps(score),)
         if self._estimate is not None:
             figures += tuple(map(_dumps, self._estimate.interval(score)))
-        line = self._line.copy()
-        line[0] = self._begin % head
-        line[2:-2:2] = pieces
-        line[-1] = self._ends[bisect_right(self._bounds, score)] % (*figures, latency)
-        return b"".join(line)
+        return self._ends[bisect_right(self._bounds, score)] % (*figures, latency)
 
-    def _kept_of(self, values: bytes) -> list[bytes]:
-        """Return what is kept of a row, each as JSON."""
-        if not self._names and self._key is None:
-            return []
+    def _kept_of(self, values: bytes) -> bytes:
+        """Return what is kept of a row."""
+        if self._without:
+            return b""
         pieces = values.split(b",")
         for place, texts in self._texts:
             pieces[place] = texts[pieces[place]]
         if self._kept is not None:
             pieces = [pieces[place] for place in self._kept]
-        if self._key is not None:
-            text = b"{" + b",".join(map(add, self._names, pieces)) + b"}"
-            pieces = [hmac.digest(self._key, text, "sha256").hex().encode()]
-        return pieces
-
-
-def row_values(row: NDArray[np.float32]) -> bytes:
-    """Return a row's codes, shape (features,), as JSON between commas: null for a missing value."""
-    return _dumps(row, None, _NUMPY)[1:-1]
-
-
-def rows_values(matrix: NDArray[np.float32]) -> list[bytes]:
-    """Return the same of each row of a matrix, shape (rows, features), with one row at least."""
-    return _dumps(matrix, None, _NUMPY)[2:-2].split(b"],[")
+        text = b"{" + b",".join(map(add, self._names, pieces)) + b"}"
+        if self._key is None:
+            return b'"inputs":' + text + b","
+        return b'"inputs_hash":"hmac-sha256:%b",' % hmac.digest(self._key, text, "sha256").hex().encode()
 
 
 def second_of(seconds: int) -> bytes:
@@ -142,20 +156,6 @@ def second_of(seconds: int) -> bytes:
 def is_redacted(redacted: Collection[str], model: str, feature: str) -> bool:
     """Return whether a feature is named by itself, or after its model: ``fraud.Amount``."""
     return feature in redacted or f"{model}.{feature}" in redacted
-
-
-def _around(opening: bytes, names: list[bytes], closing: bytes) -> list[bytes]:
-    """Return what stands around a line's values, with room for them: for `Form.line` to fill in.
-
-    The first place is for the line's beginning, the last one for its end. Values are at every other place,
-    from the third to the last but two.
-    """
-    if not names:
-        return [b"", opening + closing, b""]
-    line = [b"", opening + names[0], b""]
-    for name in names[1:]:
-        line += [b"," + name, b""]
-    return [*line, closing, b""]
 
 
 def _literal(text: str) -> bytes:
