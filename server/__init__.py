@@ -1,4 +1,4 @@
 """The gRPC inference server."""
 
-VERSION = "0.3.0"
+VERSION = "0.4.0"
 """The server's own version: that of pyproject.toml, which the image does not hold."""
