@@ -19,6 +19,8 @@ from model_export.error import ExportError
 
 _FORMATS = {"text": ".txt", "json": ".json", "html": ".html"}
 _DATA = (".csv", ".csv.gz", ".csv.xz")
+# A century and more: no log is older.
+_MOST_HOURS = 1_000_000
 _UNUSABLE = 2
 # What is worse stands first.
 _STATUSES = (_UNUSABLE, 1, 3, 0)
@@ -100,6 +102,8 @@ def _compare(options: argparse.Namespace) -> int:
 def _many(options: argparse.Namespace, formats: list[str]) -> bool:
     """Return whether reports go to a folder, by names of their own. Raises `_UsageError`."""
     several = len(formats) > 1
+    if options.hours is not None and not 0 < options.hours <= _MOST_HOURS:
+        raise _UsageError(f"--hours {options.hours:g} is not above 0 and at most {_MOST_HOURS:,}")
     if options.audit:
         many = options.output is not None and (several or options.output.is_dir())
     else:

@@ -116,7 +116,10 @@ def read_audit(path: Path, manifest: Manifest, hours: float | None = None) -> Ro
     if not kept:
         span = "" if hours is None else f", within {hours:g} hours,"
         raise TableError(f"{path}: no record{span} of {manifest.model} {manifest.version} with its inputs")
-    if lacking := [feature.name for feature in manifest.features if feature.name not in kept[0]]:
+    # In any of them: of a log that was redacted from some day on, the rest is no fair sample.
+    if lacking := [
+        feature.name for feature in manifest.features if any(feature.name not in inputs for inputs in kept)
+    ]:
         raise TableError(f"{path}: records have no {table.listed(lacking)}, which may be redacted")
     rows = _encoded(path, kept, manifest.features, ())
     part = f", one in {every} of {found}" if every > 1 else ""

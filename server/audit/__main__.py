@@ -45,7 +45,14 @@ def _erase(options: argparse.Namespace) -> int:
 def _listed(path: Path) -> list[Row]:
     """Read a file of request ids, one a line, each perhaps with a tab and the place of a row."""
     rows: list[Row] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        # Some editors begin a file with a mark of its bytes' order.
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _UsageError(f"{path} is no UTF-8 (byte {error.start})") from error
+    # Not by `splitlines`: an id may have in it what ends a line there, and its parts are ids of others.
+    for number, ended in enumerate(text.split("\n"), 1):
+        line = ended.removesuffix("\r")
         request_id, tab, place = line.partition("\t")
         if tab and not place.isdecimal():
             raise _UsageError(f"{path}:{number}: {place!r} is no row's place")
@@ -80,7 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     for command in (erase, verify):
         command.add_argument("folder", type=Path, metavar="FOLDER", help="what audit_folder names")
     erase.add_argument(
-        "--request-id", nargs="+", default=[], metavar="ID", help="of the requests whose records go"
+        "--request-id",
+        nargs="+",
+        # Given twice, both count.
+        action="extend",
+        default=[],
+        metavar="ID",
+        help="of the requests whose records go",
     )
     erase.add_argument(
         "--request-ids",

@@ -203,13 +203,18 @@ def replace(path: Path, data: bytes) -> None:
         status = path.stat()
         aside = path.with_name(f".{path.name}{_ASIDE}")
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
-            if os.geteuid() == 0:
-                os.fchown(descriptor, status.st_uid, status.st_gid)
-            os.fsync(descriptor)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
+                if os.geteuid() == 0:
+                    os.fchown(descriptor, status.st_uid, status.st_gid)
+                os.fsync(descriptor)
+        except OSError as error:
+            # Where a disk is full, servers that write to it need the room.
+            aside.unlink()
+            raise OSError(error.errno, error.strerror, str(path)) from error
         aside.replace(path)
     else:
         path.unlink()

@@ -343,11 +343,15 @@ def test_an_audit_log_by_time_and_what_is_none(run, audit):
     assert (status, out.split("\n")[1].startswith("drift: ")) == (1, True)
     assert ": 1000 rows" in out
     assert run(folder, "--hours", "24")[0] == 2
+    for hours in ("nan", "inf", "0", "-1", "1e9"):
+        status, _, err = run(folder, "--audit", f"--hours={hours}")
+        assert (status, err.startswith("forest-drift: --hours")) == (2, True)
     (folder / "2027.jsonl").write_text('{"model": "churn"}\n')
     status, _, err = run(folder, "--audit")
     assert (status, err) == (2, f"forest-drift: {folder}/2027.jsonl:1: no record of an audit log\n")
     (folder / "2027.jsonl").unlink()
-    for path in folder.iterdir():
-        path.write_text(path.read_text().replace('"tenure"', '"other"'))
+    # Redacted from some time on.
+    last = max(folder.iterdir())
+    last.write_text(last.read_text().replace('"tenure"', '"other"'))
     status, _, err = run(folder, "--audit")
     assert (status, err) == (2, f"forest-drift: {folder}: records have no tenure, which may be redacted\n")

@@ -444,6 +444,42 @@ def test_a_persons_records_are_erased_and_those_of_others_stay(make, model, fold
     assert main(["erase", str(tmp_path / "none"), "--request-id", "1"]) == 2
 
 
+def test_an_erasure_goes_by_whole_ids(make, model, folder, tmp_path, capsys):
+    audit = make()
+    # Each of the first has in it what ends a line somewhere. Its parts are requests of others.
+    record(audit, model, "a\x0cb", "a\x85b", "a\u2028b", "a\rb", "a", "b", "first", "second", "third")
+    audit.close()
+    listed = tmp_path / "ids"
+    # As an editor of another system writes it: with a mark at its beginning, and two bytes at a line's end.
+    listed.write_bytes("\ufefffirst\r\n\r\na\x0cb\na\x85b\na\u2028b\na\rb\r\n".encode())
+    assert main(["erase", str(folder), "--request-ids", str(listed)]) == 0
+    assert ids(folder) == ["a", "b", "second", "third"]
+    assert main(["erase", str(folder), "--request-id", "second", "--request-id", "third"]) == 0
+    assert ids(folder) == ["a", "b"]
+    listed.write_bytes(b"a\ncaf\xe9\n")
+    assert main(["erase", str(folder), "--request-ids", str(listed)]) == 2
+    assert "is no UTF-8" in capsys.readouterr().err
+    assert ids(folder) == ["a", "b"]
+
+
+def test_an_erasure_that_has_no_room_changes_nothing_and_takes_none(make, model, folder, capsys):
+    with small_disk(folder):
+        audit = make()
+        record(audit, model, *map(str, range(50)))
+        audit.close()
+        ballast = folder / "ballast"
+        with pytest.raises(OSError, match="No space left"):
+            ballast.write_bytes(bytes(64 * 1024))
+        (path,) = folder.glob("*.jsonl")
+        assert main(["erase", str(folder), "--request-id", "7"]) == 2
+        assert f"{path}: No space left" in capsys.readouterr().err
+        assert ids(folder) == list(map(str, range(50)))
+        assert list(folder.glob(".*")) == []
+        ballast.unlink()
+        assert main(["erase", str(folder), "--request-id", "7"]) == 0
+        assert len(ids(folder)) == 49
+
+
 def test_verify_finds_what_is_no_record(make, model, folder, capsys):
     audit = make()
     record(audit, model, "one")
