@@ -175,8 +175,9 @@ class Decisions:
             self._count_kept()
             found = self._counter.parts(self._counter.take())
             self._left = LOOKED
-        for looked, counts in zip(self._looked, found, strict=True):
-            np.add(looked, counts, out=looked)
+            # Two threads may be at this: one each second, and the one by which a model goes.
+            for looked, counts in zip(self._looked, found, strict=True):
+                np.add(looked, counts, out=looked)
 
     def _count_kept(self) -> None:
         noted, self._noted = self._noted, 0

@@ -143,18 +143,21 @@ class Drift:
         changed = self._watched.keys() != references.keys()
         for model in self._watched.keys() - references.keys():
             del self._watched[model]
+        seen = dict(self._seen or {})
         for model, reference in references.items():
             watched = self._watched.get(model)
             # At the very first look nobody knows when the rows that there are came.
-            before = counts[model] if self._seen is None else self._seen.get(model, np.int64(0))
+            before = counts[model] if self._seen is None else seen.get(model, np.int64(0))
             if watched is None or watched.reference != reference:
                 changed = True
                 self._watched[model] = watched = _Watched(reference)
-                if self._seen is not None and model in self._seen:
+                if model in seen:
                     before = counts[model]
-            # Fewer than before only if a worker has come to know another reference.
+            # Fewer than before if a worker has come to know another reference, or if somebody has read later
+            # and looked first: no row counts again.
             watched.window.add(np.maximum(counts[model] - before, 0))
-        self._seen = {**(self._seen or {}), **counts}
+            seen[model] = np.maximum(counts[model], before)
+        self._seen = seen
         return changed
 
 

@@ -98,7 +98,15 @@ class Exporter:
         if full:
             connection.close()
             return
-        threading.Thread(target=self._answer, args=(connection, address), name="scrape", daemon=True).start()
+        thread = threading.Thread(target=self._answer, args=(connection, address), name="scrape", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The process may have no more threads now.
+            _log.warning("cannot answer who asks for metrics: %s", error)
+            with self._lock:
+                del self._connections[connection]
+            connection.close()
 
     def _answer(self, connection: socket.socket, address: object) -> None:
         try:

@@ -260,7 +260,11 @@ class Models:
             before = self._served.get((name, ""))
             if not version and before and before is not model:
                 _log.info("%s is now answered by %s, no longer by %s", name, model.version, before.version)
-        self.found, self._served = found, served
+        before_this, self.found, self._served = self.found, found, served
+        for model in before_this:
+            if model.bundle and model not in found:
+                # `flush` will not find it any more.
+                model.decisions.flush()
 
     def find(self, name: str, version: str) -> Model:
         """Return a model; the highest version if none is named.

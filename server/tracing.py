@@ -48,7 +48,8 @@ _MOST_WAITING, _MOST_AT_ONCE = 4096, 512
 _EVERY_MS = 1000.0
 # Seconds that a request may take, its repetitions included; and that the end may.
 _SENDING, _STOPPING = 5.0, 2.0
-# What OpenTelemetry has to say of a collector that is away is told so often, in seconds.
+# What OpenTelemetry says of a collector that is away, or of a caller's bad `tracestate`, is told so often, in
+# seconds.
 _TELLING = 60.0
 
 
@@ -76,7 +77,7 @@ class Tracing:
         provider = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
         provider.add_span_processor(self._processor)
         self._tracer = provider.get_tracer("forest-serving", VERSION)
-        for name in ("exporter.otlp.proto.grpc.exporter", "sdk._shared_internal"):
+        for name in ("exporter.otlp.proto.grpc.exporter", "sdk._shared_internal", "trace.span"):
             logging.getLogger(f"opentelemetry.{name}").addFilter(_Seldom())
         _log.info("traces go to %s", endpoint)
 
@@ -173,7 +174,7 @@ def _attributes(service: str, method: str, call: Call, code: int) -> dict[str, s
 
 
 class _Seldom(logging.Filter):
-    """Lets one record through in a while: a collector may be away for a night."""
+    """Lets one record through in a while: a collector may be away for a night, and a caller bad at it."""
 
     def __init__(self) -> None:
         super().__init__()

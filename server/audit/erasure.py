@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from server.audit import files
+from server.audit.record import REQUEST_ID
 
 JOURNAL = "erasures.log"
 """What each erasure leaves: when it was, and how much went, but not what."""
@@ -59,7 +60,7 @@ def erase(folder: Path, rows: Collection[Row]) -> Erased:
     OSError
         If a file cannot be read or replaced. Those before it have been.
     """
-    wanted = frozenset(rows)
+    wanted = frozenset((request_id[:REQUEST_ID], row) for request_id, row in rows)
     erased = Erased()
     journal = os.open(folder / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:

@@ -173,7 +173,7 @@ def close_orphans(folder: Path) -> None:
     """Close the files that nobody has open, but for what is no whole record at their ends."""
     for path in still_open(folder):
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 # Who held the lock may have closed it since it was found.
                 if _lock(descriptor) and _is(descriptor, path):

@@ -173,7 +173,7 @@ class Audit:
                     row.tobytes(),
                     clock,
                     now,
-                    call.request_id,
+                    call.request_id[: record.REQUEST_ID],
                     call.caller,
                     score,
                     (now - call.arrived) * 1e-9,
@@ -198,8 +198,8 @@ class Audit:
         form = self._forms.get(model.digest) or self._form(model)
         now = _clock()
         clock = self._clock if now < self._clock.until else self._tick()
-        microseconds, latency = (now - clock.begun) // 1000, (now - call.arrived) * 1e-9
-        request_id, caller = _dumps(call.request_id), _dumps(call.caller)
+        microseconds, latency = clock.microseconds(now), (now - call.arrived) * 1e-9
+        request_id, caller = _dumps(call.request_id[: record.REQUEST_ID]), _dumps(call.caller)
         for first in range(0, len(rows), _STEP):
             if first:
                 yield
@@ -293,16 +293,22 @@ class Audit:
         self._taken = taken = self._taken + len(found)
         if not found:
             return taken
-        records, data = _lines(found)
         try:
+            records, data = _lines(found)
             self._files.write(data, durably=self._strict)
-        except OSError as error:
+        except Exception as error:
+            # Whatever it is: those whose records are lost may be answered by another thread.
             self.failures[0] += 1
             self._failed = taken
-            self._reason = error.strerror or str(error)
             if not self._strict:
-                self._drop(records)
+                self._drop(sum(1 if isinstance(each[0], Form) else each[0] for each in found))
+            if isinstance(error, OSError):
+                self._reason = error.strerror or str(error)
+            else:
+                self._reason = "a fault of the server"
             if not self._complained:
+                if not isinstance(error, OSError):
+                    _log.exception("fault while records were made")
                 _log.error("the audit log cannot be written: %s. It is tried on and on", self._reason)
             self._complained = True
         else:
@@ -333,6 +339,10 @@ class _Second:
         self.begun = _clock() - passed
         self.until = self.begun + 1_000_000_000
 
+    def microseconds(self, time: int) -> int:
+        """Return how many have passed at a time; none if another thread began the second after it."""
+        return max(time - self.begun, 0) // 1000
+
 
 _Decided = tuple[Form, bytes, _Second, int, str, str, float, float]
 """A decision about a single row, of which no line is made yet: by which bundle, the row, the second and the
@@ -354,7 +364,7 @@ def _lines(found: Iterable[_Decided | _Made]) -> tuple[int, bytes]:
         while decided := list(islice(cast("Iterator[_Decided]", each), _TOGETHER)):
             _, rows, clocks, times, requests, callers, scores, latencies = zip(*decided, strict=True)
             heads = [
-                (clock.second, (time - clock.begun) // 1000, _dumps(request_id), b"null", _dumps(caller))
+                (clock.second, clock.microseconds(time), _dumps(request_id), b"null", _dumps(caller))
                 for clock, time, request_id, caller in zip(clocks, times, requests, callers, strict=True)
             ]
             matrix = np.frombuffer(b"".join(rows), np.float32).reshape(len(rows), -1)

@@ -21,6 +21,10 @@ from model_bundle.manifest import Feature, Manifest
 Head = tuple[bytes, int, bytes, bytes, bytes]
 """`second_of` the time, and the microseconds that have passed of it; request id, row and caller as JSON."""
 
+REQUEST_ID = 256
+"""So many characters of a request's id are told: each row of a batch has it, and it may be as long as a
+request may be large."""
+
 _dumps = orjson.dumps
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 

@@ -93,6 +93,19 @@ def test_however_seldom_it_is_looked_at_no_row_counts_twice_or_for_ever(clock: C
         assert newest <= rows <= all_of_it
 
 
+def test_of_two_who_ask_at_once_the_slower_one_counts_no_row_again(clock: Clock) -> None:
+    store = Store()
+    model, drift = Model(store, REFERENCE), Drift(WINDOW, clock)
+    levels(drift, store)
+    model.score(0, 100, 100, 0, 0)
+    earlier = store.read()
+    model.score(0, 10, 10, 0, 0)
+    levels(drift, store)
+    drift.look([earlier])
+    clock.now = 2
+    assert levels(drift, store)["1.0.0", "x"][0] == 220
+
+
 def test_a_model_that_comes_back_or_has_another_reference_begins_anew(clock: Clock) -> None:
     store, drift = Store(), Drift(WINDOW, clock)
     levels(drift, store)

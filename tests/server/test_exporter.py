@@ -102,6 +102,19 @@ def test_many_at_once_are_bounded_and_those_who_come_later_are_served(target: in
     assert "forest_workers" in scrape(target)
 
 
+def test_who_finds_no_thread_is_sent_away_and_the_next_one_is_served(
+    target: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_thread: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(exporter.threading.Thread, "start", fail)
+        with socket.create_connection(("127.0.0.1", target)) as connection:
+            assert gone(connection)
+    assert "forest_workers" in scrape(target)
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "0.0.0.0", "[::]"])
 def test_its_port_is_nobody_elses(host: str) -> None:
     listeners = port.listen(host, 0) if host != "localhost" else port.listen("127.0.0.1", 0)

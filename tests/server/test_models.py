@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from model_bundle import digest
+from server.call import Call
 from server.models import Models
 from server.status import Code, StatusError
 
@@ -365,6 +366,19 @@ def test_a_version_that_goes_is_dropped_and_the_highest_left_answers(
     # Whoever had it in hand finishes on it.
     assert held.bundle
     assert 0 <= held.bundle.session.score_row() <= 1
+
+
+def test_what_a_version_decided_last_is_counted_though_it_goes(
+    followed: Models, write_mixed: Callable[..., Path], call: Call
+) -> None:
+    folder = write_mixed(followed.folder, version="1.1.0")
+    assert _follow(followed)
+    held = followed.find("mixed", "")
+    assert held.bundle
+    held.decisions.row(call, held.bundle.encoder.row, 0.5)
+    shutil.rmtree(folder)
+    assert _follow(followed)
+    assert held.decisions._rows[0] == 1
 
 
 def test_the_last_version_is_served_on_when_its_folder_goes(

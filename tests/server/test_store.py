@@ -66,9 +66,16 @@ def test_what_a_killed_process_had_begun_to_add_is_in_no_cell() -> None:
     assert Store(memory).read() == {Key("one", ()): [1], Key("two", ()): [0] * 8}
 
 
-def test_no_room_is_told() -> None:
-    store = Store()
-    with pytest.raises(MemoryError, match="no room in the store of metrics for 2000000 cells of large"):
-        store.cells("large", {}, 2_000_000)
+def test_where_there_is_no_room_one_counts_for_oneself_and_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    memory = mmap.mmap(-1, SIZE)
+    store = Store(memory)
+    for name in ("large", "larger"):
+        store.cells(name, {}, 2_000_000)[0] = 7
     store.cells("small", {})[0] = 1
-    assert store.read() == {Key("small", ()): [1]}
+    assert store.cells("large", {}, 2_000_000)[0] == 7
+    assert store.read()[Key("large", ())][:2] == [7, 0]
+    assert store.read()[Key("small", ())] == [1]
+    assert Store(memory).read() == {Key("small", ()): [1]}
+    assert caplog.text.count("no room in the store of metrics") == 1

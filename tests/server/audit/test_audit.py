@@ -396,6 +396,68 @@ def _failing(_data: bytes, *, durably: bool) -> None:
     raise OSError(5, "Input/output error")
 
 
+def test_a_fault_that_nobody_foresaw_refuses_all_whose_records_it_took(
+    make, model, tmp_path, monkeypatch, caplog
+):
+    from server.audit import log
+
+    def fail(_found: object) -> None:
+        raise KeyError("secret")
+
+    for mode in ("strict", "best-effort"):
+        audit = make(mode, place=tmp_path / mode)
+        with monkeypatch.context() as patched:
+            patched.setattr(log, "_lines", fail)
+            record(audit, model, "one")
+            list(audit.rows(a_call("two"), model, np.ones((3, 5), np.float32), np.ones(3)))
+            with audit._writing:
+                audit._write()
+        if mode == "strict":
+            # By another thread than the one that lost them.
+            with pytest.raises(StatusError, match=r"cannot be written \(a fault of the server\)"):
+                audit.commit()
+        audit.commit()
+        assert (audit.failures[0], audit.dropped[0]) == (1, 0 if mode == "strict" else 4)
+        audit.close()
+    assert caplog.text.count("fault while records were made") == 2
+
+
+def test_a_time_is_whole_though_its_second_begins_after_it(make, model, folder, monkeypatch):
+    from server.audit import log
+
+    audit = make()
+    call = a_call()
+    # Another thread has found that a new second has begun.
+    monkeypatch.setattr(log.time, "time_ns", lambda: 1_790_000_000 * 10**9)
+    audit._tick()
+    audit.row(call, model, np.ones(5, np.float32), 0.25)
+    list(audit.rows(a_call(), model, np.ones((1, 5), np.float32), np.ones(1)))
+    audit.close()
+    first, second = (datetime.fromisoformat(each["time"]).timestamp() for each in read(folder))
+    assert first == 1_790_000_000 <= second < first + 1
+
+
+def test_an_id_of_a_million_characters_is_not_told_with_every_row(make, model, folder, capsys):
+    audit = make()
+    call = a_call("é" * 1_000_000)
+    list(audit.rows(call, model, np.ones((300, 5), np.float32), np.ones(300)))
+    audit.row(call, model, np.ones(5, np.float32), 0.25)
+    audit.close()
+    assert set(ids(folder)) == {"é" * 256}
+    assert audit.bytes[0] < 500_000
+    assert main(["erase", str(folder), "--request-id", call.request_id]) == 0
+    assert "erased 301 records" in capsys.readouterr().out
+
+
+def test_what_a_link_leads_to_is_left_alone(make, folder, tmp_path):
+    other = tmp_path / "other"
+    other.write_text("no record")
+    folder.mkdir()
+    (folder / "link.jsonl.open").symlink_to(other)
+    make().close()
+    assert other.read_text() == "no record"
+
+
 @pytest.mark.parametrize(
     ("place", "complaint"),
     [("file/audit", "Not a directory"), ("none/audit", "No such file or directory"), ("file", "File exists")],
