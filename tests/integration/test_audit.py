@@ -108,7 +108,8 @@ def test_kill_9_loses_nothing_that_strict_has_acknowledged(
         server.process.wait()
         callers.join()
         answered |= callers.answered
-    assert len(list(folder.glob("*.jsonl.open"))) == 1, "the next one closes it"
+    # None, if it was killed between two files.
+    assert len(list(folder.glob("*.jsonl.open"))) <= 1, "the next one closes it"
     server = start_server(fraud_bundle.parents[1], *_flags(folder, "strict"))
     assert len(list(folder.glob("*.jsonl.open"))) == 1, "its own"
     assert server.stop() == 0
