@@ -56,7 +56,7 @@ def run(models: Path, results: Path, rounds: int) -> None:
         "batches of 1,000 records, two at a time": (by_name, 2, _RECORDS),
     }
     command = [sys.executable, "-m", "server", "--models", str(models)]
-    command += ["--port", str(_PORT), "--health-port", "0"]
+    command += ["--port", str(_PORT), "--health-port", "0", "--metrics-port", "0"]
     taken: dict[str, list[list[float]]] = {name: [] for name in beside}
     with subprocess.Popen(cores.pinned(cores.SERVER, command), stderr=subprocess.DEVNULL) as server:
         try:

@@ -54,6 +54,7 @@ def _imports(graph: Path) -> float:
 def _serving(models: Path) -> tuple[float, float]:
     """Return seconds until the log says SERVING, and MiB resident then."""
     command = [sys.executable, "-m", "server", "--port", "0", "--health-port", "0", "--models", str(models)]
+    command += ["--metrics-port", "0"]
     begun = time.perf_counter()
     with subprocess.Popen(
         cores.pinned(cores.SERVER, command),

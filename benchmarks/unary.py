@@ -32,7 +32,7 @@ class Subject:
 
 
 _CANDIDATE = ("-m", "benchmarks.candidates")
-SERVER = ("-m", "server", "--health-port", "0")
+SERVER = ("-m", "server", "--health-port", "0", "--metrics-port", "0")
 SUBJECTS = (
     Subject("grpcio echo, 1 thread", (*_CANDIDATE, "echo", "threads", "1")),
     Subject("grpcio echo, 2 threads", (*_CANDIDATE, "echo", "threads", "2")),

@@ -46,7 +46,8 @@ class _Running:
         self._core: int | str = cores.LOAD if workers == 1 else cores.BOTH
         self._request = request
         command = [sys.executable, "-m", "server", "--models", str(models), "--port", str(port)]
-        command += ["--health-port", "0", "--workers", str(workers), "--max-connection-age", "600"]
+        command += ["--health-port", "0", "--metrics-port", "0", "--workers", str(workers)]
+        command += ["--max-connection-age", "600"]
         own = cores.SERVER if workers == 1 else cores.BOTH
         self._process = subprocess.Popen(
             cores.pinned(own, [*command, "--drain-timeout", "700"]), stderr=subprocess.DEVNULL
