@@ -31,8 +31,8 @@ class _Watched:
 
     def __init__(self, stack: ExitStack, models: Path, name: str, settings: Sequence[str]):
         self.name = f"forest-serve, {name}"
-        self._metrics = "" if name == _BARE else f"http://localhost:{serving.free_port()}/metrics"
-        port = self._metrics.rpartition(":")[2].partition("/")[0] or "0"
+        port = "0" if name == _BARE else str(serving.free_port())
+        self._metrics = "" if name == _BARE else f"http://localhost:{port}/metrics"
         command = [*subjects.server_command(models, port), *settings]
         process = stack.enter_context(serving.Process(command))
         row = subjects.Row(models)

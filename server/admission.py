@@ -36,7 +36,6 @@ class Admission:
     ):
         store = store or Store()
         self._told = store.cells("forest_rows_in_flight", {})
-        self._told[0] = 0
         store.cells("forest_rows_in_flight_limit", {})[0] = max_rows_in_flight
         self.max_batch_rows = max_batch_rows
         self._max_rows_in_flight = max_rows_in_flight

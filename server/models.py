@@ -147,10 +147,6 @@ class Models:
         """Load and check every bundle. What fails a check is kept aside, and why is logged."""
         found = []
         names = set()
-        # Of a process that was here before this one: what it served may have gone.
-        for name, labels in self._store.read():
-            if name == MODEL:
-                self._store.cells(name, dict(labels), 2)[0] = 0
         for folder in self._folders():
             default = folder.parent.name not in names
             names.add(folder.parent.name)

@@ -68,7 +68,6 @@ class Server:
         # main thread may just be holding.
         self._told_to_stop: SimpleQueue[int] = SimpleQueue()
         self._serving = self._store.cells("forest_serving", {})
-        self._serving[0] = 0
         self._audit = Audit.of(config, self._store)
         self._models = Models(
             config.models,

@@ -40,6 +40,7 @@ _BUFFER_BYTES = 32 * 1024 * 1024
 # Rows whose lines are made in one step: about a millisecond.
 _STEP = 256
 _LEAST_KEY_BYTES = 16
+# Single rows whose lines are made together.
 _TOGETHER = 64
 
 _dumps = orjson.dumps
@@ -166,7 +167,7 @@ class Audit:
         now = call.scored
         clock = self._clock if now < self._clock.until else self._tick()
         if self._waiting < self._most_waiting:
-            # Lines of many are made together, when they are written: that costs half of one by one.
+            # Lines of many are made together, when they are written: that costs less, and not this call.
             self._found.append(
                 (
                     form,
