@@ -10,6 +10,7 @@ from gitops.rendering import render
 from tests.cluster.argocd import ArgoCD
 from tests.cluster.clone import MODEL, Clone
 from tests.cluster.kubernetes import Kubernetes, Object, until
+from tests.cluster.volume import claim
 
 # What the root Application needs to be allowed to make the rest.
 _ROOT = {("Application", "forest"), ("AppProject", "forest")}
@@ -52,6 +53,8 @@ def bootstrap(kubernetes: Kubernetes, argocd: ArgoCD, clone: Clone) -> Bootstrap
     waiting = {name: argocd.state(name) for name in (f"{PROD}-namespaces", f"{PROD}-{MODEL}")}
     argocd.sync(f"{PROD}-namespaces")
     argocd.wait(f"{PROD}-namespaces")
+    # Whoever runs the cluster makes it, before the pods that write there.
+    kubernetes.apply(claim(kubernetes, "forest-audit", "ReadWriteMany"), namespace=f"forest-{PROD}")
     argocd.sync(f"{PROD}-{MODEL}")
     argocd.wait(f"{PROD}-{MODEL}")
     prod = time.monotonic() - started

@@ -1,4 +1,4 @@
-"""A clone of the repository that Argo CD syncs: this very tree, but one model alone, and another address."""
+"""A clone of the repository that Argo CD syncs: this tree, but one model, watched over, at another address."""
 
 import shutil
 import subprocess
@@ -17,6 +17,8 @@ _ROOT = Path(__file__).parents[2]
 # What Argo CD reads, and what `lint` compares.
 _FOLDERS = ("kustomize", "argocd")
 MODEL = "fraud"
+# What watches over a model: each of these components is in an environment.
+_COMPONENTS = {STAGING: ("metrics", "traces"), PROD: ("metrics", "audit", "log-level")}
 
 
 class Clone:
@@ -42,6 +44,10 @@ class Clone:
             file = overlays / "kustomization.yaml"
             whole = yaml.safe_load(file.read_text())
             whole["resources"] = [f"../../namespaces/{environment}", MODEL]
+            file.write_text(yaml.safe_dump(whole))
+            file = overlays / MODEL / "kustomization.yaml"
+            whole = yaml.safe_load(file.read_text())
+            whole["components"][:0] = [f"../../../components/{name}" for name in _COMPONENTS[environment]]
             file.write_text(yaml.safe_dump(whole))
             (self.folder / release_file(environment, MODEL)).write_bytes(first.release.to_bytes())
         # What runs beside the models has images from elsewhere, and a name that may be taken here.

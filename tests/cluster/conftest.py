@@ -28,7 +28,10 @@ from tests.cluster.clients import start as start_clients
 from tests.cluster.clone import Clone
 from tests.cluster.images import Images
 from tests.cluster.kubernetes import Kubernetes
+from tests.cluster.level import Level
+from tests.cluster.level import change as change_level
 from tests.cluster.machine import Machine
+from tests.cluster.observers import start_collector, start_prometheus
 from tests.cluster.scaling import Scaling
 from tests.cluster.setting import Setting
 from tests.cluster.system import System
@@ -47,16 +50,23 @@ _ORDER = (
     # While staging's autoscaler waits for a minute before it takes pods away.
     "rollback_in_production",
     "rollback_in_the_ui",
+    # The kubelet takes a minute to bring it to the pods.
+    "log_level",
     "autoscaling_end",
     "hands_off",
     "bad_release",
+    "log_level_end",
     # While staging has a release that does not come up, which takes two minutes to be told for certain.
     "hands_off_in_production",
     "disruption_in_production",
+    "audit",
     "model_volume",
+    "monitoring",
     "bad_release_deadline",
     "disruption",
     "soak",
+    "metrics",
+    "traces",
     "calls",
 )
 NAME = "fraud-forest-headless.forest-staging"
@@ -328,8 +338,10 @@ def started(
     pushed = {version: images.build(bundles[version]) for version in _BUNDLES}
     clone = Clone(tmp_path_factory.mktemp("clone"), setting)
     clone.begin(pushed["1.0.0"])
+    start_collector(kubernetes, pushed["1.0.0"].release.reference)
     seen = bootstrap(kubernetes, argocd, clone)
     system = System(kubernetes, argocd, clone, pushed)
+    system.prometheus = start_prometheus(kubernetes, images, tmp_path_factory.mktemp("prometheus"))
     system.follow()
     caller = images.build_file(
         _CALLER, _CALLER / "Containerfile", "caller", f"--build-context=client={_CLIENT}"
@@ -368,6 +380,12 @@ def machine(setting: Setting) -> Machine:
     if not setting.node:
         pytest.skip("FOREST_CLUSTER_NODE names no command that may end parts of the control plane")
     return Machine(setting.node)
+
+
+@pytest.fixture(scope="session")
+def level(started: tuple[System, Bootstrap]) -> Level:
+    """Return the change of production's log level."""
+    return change_level(started[0])
 
 
 @pytest.fixture(scope="session")

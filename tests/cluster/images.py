@@ -71,7 +71,8 @@ class Images:
         )
         name = image_builder.run(
             "make", "--no-print-directory", "image", f"MODEL={model}", f"VERSION={version}", "ENGINE=buildah",
-            *(f"{key}={value}" for key, value in self._variables.items()), env=self._env, cwd=context,
+            # What staging is traced by.
+            "EXTRA=traces", *(f"{key}={value}" for key, value in self._variables.items()), env=self._env, cwd=context,
         ).splitlines()[-3]  # fmt: skip
         if last:
             spoilt = self._folder / "spoilt"

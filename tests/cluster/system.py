@@ -16,6 +16,7 @@ from tests.cluster.clone import MODEL, Clone
 from tests.cluster.cycles import Caller, Cycle, Run
 from tests.cluster.images import Pushed
 from tests.cluster.kubernetes import Kubernetes, Object, until
+from tests.cluster.observers import Prometheus
 from tests.cluster.pods import Pod, Pods
 
 # How many pods are to serve at least, by environment.
@@ -48,6 +49,7 @@ class System:
     clone: Clone
     images: Mapping[str, Pushed]
     clients: list[Client] = field(default_factory=list)
+    prometheus: Prometheus | None = None
     pods: dict[str, Pods] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     # What was said to run, by commits and by hands, in its order.

@@ -1,11 +1,13 @@
 """What clients saw of all that came before: every call that was sent is accounted for."""
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 from gitops.layout import PROD
 from tests.cluster import report
 from tests.cluster.accounting import account
+from tests.cluster.audit import Audit
 from tests.cluster.cycles import Run
 from tests.cluster.system import System
 
@@ -33,6 +35,21 @@ def test_every_call_was_answered_by_a_release_that_git_named(system: System) -> 
             call for call in failed for begun, ended in crashes if call.sent <= ended and call.over >= begun
         ]
         assert failed == in_flight, client.log.stem
+
+
+def test_every_answer_of_production_is_on_record(system: System) -> None:
+    """No kill, drain or rollback costs the strict audit log a record of what was answered."""
+    answers = Counter(
+        (str(call.number), call.version, call.digest)
+        for client in system.clients
+        if client.environment == PROD
+        for call in client.so_far().calls
+        if call.answered
+    )
+    audit = Audit(system)
+    missing = answers - Counter(audit.decided())
+    assert not missing
+    print(f"{answers.total()} answers on record; {audit.verify()}")
 
 
 def _kept(system: System, run: Run) -> Path:

@@ -11,6 +11,7 @@ from gitops.layout import STAGING
 from tests.cluster.clients import ask
 from tests.cluster.kubernetes import until
 from tests.cluster.system import System, namespace
+from tests.cluster.volume import claim
 
 _NAME = "volume"
 _OVERLAY = f"""\
@@ -40,7 +41,9 @@ def volume(system: System) -> Iterator[None]:
     """Make the claim that the component names, a pod that may write there, and the overlay."""
     where = namespace(STAGING)
     image = system.images["1.0.0"].release
-    system.kubernetes.apply(_claim(system), _writer(image.reference), namespace=where)
+    system.kubernetes.apply(
+        claim(system.kubernetes, "forest-models"), _writer(image.reference), namespace=where
+    )
     system.kubernetes.run(
         "wait", "--for=condition=Ready", "pod/writer", f"--namespace={where}", "--timeout=60s"
     )
@@ -118,19 +121,6 @@ def _put(system: System, bundle: Path, *, spoilt: bool = False) -> None:
         "exec", "--stdin", f"--namespace={namespace(STAGING)}", "writer", "--", "python3", "-c", _UNPACK,
         standard_input=archive.getvalue(),
     )  # fmt: skip
-
-
-def _claim(system: System) -> dict:
-    """Return a claim on the default class of storage, or on a volume without class if there is none."""
-    claim: dict = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "forest-models"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-    }
-    if not system.kubernetes.run("get", "storageclasses", "--output=name").strip():
-        claim["spec"]["storageClassName"] = ""
-    return claim
 
 
 def _writer(image: str) -> dict:

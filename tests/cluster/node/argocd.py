@@ -4,10 +4,9 @@ import base64
 import json
 import time
 import urllib.request
-from pathlib import Path
 
 from tests.cluster.node import kubeconfig
-from tests.cluster.node.binaries import binary, kept
+from tests.cluster.node.binaries import binary, kept, tool
 from tests.cluster.node.command import inside, run, succeeds
 from tests.cluster.node.error import NodeError
 from tests.cluster.node.kubelet import kubectl
@@ -36,7 +35,7 @@ def install() -> None:
         time.sleep(0.2)
     run(*kubectl(), "create", "namespace", "argocd")
     run(*kubectl(), "apply", "--namespace=argocd", "-k", kept("argocd", "manifests/base/config"))
-    (_FOLDER / "bin" / "kustomize").symlink_to(kustomize())
+    (_FOLDER / "bin" / "kustomize").symlink_to(tool("kustomize"))
 
 
 def redis() -> Part:
@@ -134,12 +133,6 @@ def _role(name: str, arguments: tuple[str, ...], healthy: str) -> Part:
         lambda: answers(healthy),
         environment,
     )
-
-
-def kustomize() -> Path:
-    """Return the kustomize that CI has too, as its script builds it once."""
-    script = Path(__file__).parents[3] / ".ci" / "tool"
-    return Path(run(script, "kustomize", seconds=600).strip()) / "kustomize"
 
 
 def _ping() -> bool:

@@ -78,6 +78,12 @@ def kept(name: str, folder: str) -> Path:
     return next(_folder(module) / folder for module in _ALL if module.name == name)
 
 
+def tool(name: str) -> Path:
+    """Return a program that CI has too, or may have, as its script builds it once."""
+    script = Path(__file__).parents[3] / ".ci" / "tool"
+    return Path(run(script, name, seconds=3600).strip()) / name
+
+
 def _folder(module: _Module) -> Path:
     sources = sorted((_MODULES / module.name).glob("*"))
     digest = hashlib.sha256(repr((module.packages, module.variables, module.kept)).encode())

@@ -29,6 +29,7 @@ from tests.cluster.node.error import NodeError
 from tests.cluster.node.part import Part, kill, start, wait
 from tests.cluster.node.place import (
     ARGOCD,
+    AUDIT,
     ENVIRONMENT,
     KUBECONFIG,
     MANIFESTS,
@@ -64,7 +65,8 @@ def build() -> None:
     """Build all that is slow to make, and keep it."""
     packages.required()
     binaries.build()
-    argocd.kustomize()
+    for name in ("kustomize", "prometheus"):
+        binaries.tool(name)
 
 
 def up() -> None:
@@ -76,6 +78,8 @@ def up() -> None:
     VOLUME.mkdir()
     # Whoever has the claim may write: pods run as nobody in particular.
     VOLUME.chmod(0o777)
+    # This one is its group's, which the kubelet sets: root's alone until then.
+    AUDIT.mkdir(mode=0o700)
     cgroup.make()
     network.make()
     certificates.make()

@@ -10,6 +10,7 @@ KEYS = ROOT / "keys"
 MANIFESTS = Path(__file__).parent / "manifests"
 KUBECONFIG = ROOT / "admin.kubeconfig"
 VOLUME = ROOT / "volume"
+AUDIT = ROOT / "audit"
 REPOSITORY = ROOT / "repository.git"
 ENVIRONMENT = ROOT / "environment"
 

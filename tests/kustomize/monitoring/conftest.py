@@ -40,13 +40,16 @@ def promtool(program: Callable[[str, str], str]) -> str:
     return program("promtool", "prometheus")
 
 
-def _ask(dashboard: dict[str, Any], expression: str) -> str:
+def ask(
+    dashboard: dict[str, Any], expression: str, *, rate_interval: str = "4s", range_: str = "1m"
+) -> str:
+    """Return what Grafana makes of a panel's expression and sends, with everything chosen."""
     variables = {each["name"]: each.get("allValue", "") for each in dashboard["templating"]["list"]}
-    variables |= {"__rate_interval": "4s", "__range": "1m"}
+    variables |= {"__rate_interval": rate_interval, "__range": range_}
     return re.sub(r"\$(\w+)", lambda match: variables.get(match[1], match[0]), expression)
 
 
-@pytest.fixture(scope="session")
-def ask() -> Callable[[dict[str, Any], str], str]:
+@pytest.fixture(scope="session", name="ask")
+def _ask() -> Callable[[dict[str, Any], str], str]:
     """Return a function that makes of a panel's expression what Grafana sends, with everything chosen."""
-    return _ask
+    return ask

@@ -1,0 +1,15 @@
+"""Every pod that ran before the commit logs at the level that it says, without a restart."""
+
+from tests.cluster.kubernetes import until
+from tests.cluster.level import Level
+
+
+def test_every_pod_that_ran_logs_at_the_new_level(level: Level) -> None:
+    seconds = until(
+        "every pod logs at the new level",
+        lambda: found if (found := level.reached()).keys() == level.pods.keys() else None,
+        # The kubelet looks at each pod's ConfigMaps once in 60 to 90 s, and the server at its file each second.
+        seconds=120,
+    )
+    assert level.now() == level.pods
+    print(", ".join(f"{each:.0f} s" for each in sorted(seconds.values())), "after the sync")
