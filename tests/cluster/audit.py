@@ -44,8 +44,8 @@ class Audit:
 
     def decided(self) -> list[tuple[str, str, str]]:
         """Return request id, version and digest of each record, those of open files among them."""
-        lines = self._python("-c", _RECORDS, FOLDER).splitlines()
-        return [(request, version, digest) for request, version, digest in (line.split(" ") for line in lines)]
+        records = (line.split(" ") for line in self._python("-c", _RECORDS, FOLDER).splitlines())
+        return [(request, version, digest) for request, version, digest in records]
 
     def _python(self, *arguments: str) -> str:
         pod = self.system.pods[PROD].serving()[0].name

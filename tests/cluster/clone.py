@@ -1,4 +1,4 @@
-"""A clone of the repository that Argo CD syncs: this tree, but one model, watched over, at another address."""
+"""A clone of what Argo CD syncs: this very tree, but one model, watched over, and another address."""
 
 import shutil
 import subprocess

@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 
 class _Collector(trace_service_pb2_grpc.TraceServiceServicer):  # type: ignore[misc] # as generated
-    def Export(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def Export(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802 - as generated
         for resource in request.resource_spans:
             instance = _texts(resource.resource.attributes)["service.instance.id"]
             for span in (span for scope in resource.scope_spans for span in scope.spans):
@@ -32,8 +32,9 @@ def _texts(attributes: Any) -> dict[str, str]:
     return {each.key: each.value.string_value for each in attributes}
 
 
+# One thread: lines of two would run into each other.
 if __name__ == "__main__":
-    server = grpc.server(ThreadPoolExecutor(2))
+    server = grpc.server(ThreadPoolExecutor(1))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Collector(), server)  # type: ignore[no-untyped-call]
     server.add_insecure_port("0.0.0.0:4317")
     server.start()

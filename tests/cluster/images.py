@@ -71,8 +71,9 @@ class Images:
         )
         name = image_builder.run(
             "make", "--no-print-directory", "image", f"MODEL={model}", f"VERSION={version}", "ENGINE=buildah",
-            # What staging is traced by.
-            "EXTRA=traces", *(f"{key}={value}" for key, value in self._variables.items()), env=self._env, cwd=context,
+            # Staging is traced.
+            "EXTRA=traces", *(f"{key}={value}" for key, value in self._variables.items()),
+            env=self._env, cwd=context,
         ).splitlines()[-3]  # fmt: skip
         if last:
             spoilt = self._folder / "spoilt"

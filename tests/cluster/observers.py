@@ -1,4 +1,4 @@
-"""What looks on from the namespace `monitoring`: a Prometheus by the shipped configuration, and a collector."""
+"""What looks on from the namespace `monitoring`: Prometheus, by the shipped settings, and a collector."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ _MONITORING = _ROOT / "kustomize" / "monitoring"
 _COLLECTOR = Path(__file__).with_name("collector.py")
 # What prometheus-kubernetes.yaml asks of a cluster, and no more.
 _RULES = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
-_CONTAINERFILE = "FROM scratch\nCOPY prometheus /prometheus\nUSER 65532:65532\nENTRYPOINT [\"/prometheus\"]\n"
+_CONTAINERFILE = 'FROM scratch\nCOPY prometheus /prometheus\nUSER 65532:65532\nENTRYPOINT ["/prometheus"]\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Prometheus:
 
 def start_collector(kubernetes: Kubernetes, image: str) -> None:
     """Start the collector that the component `traces` names, from a server's image with the extra."""
-    kubernetes.run("delete", "pod", "collector", f"--namespace={NAMESPACE}", "--ignore-not-found", "--wait=true")
+    _remove(kubernetes, "collector")
     kubernetes.apply(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         _service("collector", 4317),
@@ -96,7 +96,7 @@ def start_prometheus(kubernetes: Kubernetes, images: Images, folder: Path) -> Pr
     }
     account = {"kind": "ServiceAccount", "name": "prometheus", "namespace": NAMESPACE}
     role = {"kind": "Role", "name": "prometheus", "apiGroup": "rbac.authorization.k8s.io"}
-    kubernetes.run("delete", "pod", "prometheus", f"--namespace={NAMESPACE}", "--ignore-not-found", "--wait=true")
+    _remove(kubernetes, "prometheus")
     for environment in (STAGING, PROD):
         kubernetes.apply(
             _object("rbac.authorization.k8s.io/v1", "Role", rules=_RULES),
@@ -111,6 +111,10 @@ def start_prometheus(kubernetes: Kubernetes, images: Images, folder: Path) -> Pr
         namespace=NAMESPACE,
     )
     return Prometheus(kubernetes)
+
+
+def _remove(kubernetes: Kubernetes, pod: str) -> None:
+    kubernetes.run("delete", "pod", pod, f"--namespace={NAMESPACE}", "--ignore-not-found", "--wait=true")
 
 
 def _object(version: str, kind: str, **rest: Any) -> Object:

@@ -1,4 +1,4 @@
-"""Production's audit log: each pod writes to the volume they share, and a process that is killed loses nothing."""
+"""Production's audit log: pods write to a volume that they share, and one that is killed loses nothing."""
 
 import re
 

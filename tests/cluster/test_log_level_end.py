@@ -8,7 +8,7 @@ def test_every_pod_that_ran_logs_at_the_new_level(level: Level) -> None:
     seconds = until(
         "every pod logs at the new level",
         lambda: found if (found := level.reached()).keys() == level.pods.keys() else None,
-        # The kubelet looks at each pod's ConfigMaps once in 60 to 90 s, and the server at its file each second.
+        # The kubelet looks at a pod's ConfigMaps once in 60 to 90 s.
         seconds=120,
     )
     assert level.now() == level.pods

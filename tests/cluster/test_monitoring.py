@@ -18,7 +18,7 @@ _DASHBOARDS = {f"forest-dashboard-{name}" for name in ("service", "model", "drif
 
 
 def test_without_the_operators_kinds_sync_says_which_are_absent_and_changes_nothing(system: System) -> None:
-    if system.kubernetes.run("get", "customresourcedefinitions", "--output=name").count("monitoring.coreos.com"):
+    if "monitoring.coreos.com" in system.kubernetes.run("get", "customresourcedefinitions", "--output=name"):
         pytest.skip("the operator's kinds are in this cluster")
     assert system.argocd.state("monitoring") == ("OutOfSync", "Missing")
     system.argocd.sync("monitoring")

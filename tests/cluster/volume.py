@@ -9,8 +9,8 @@ def claim(kubernetes: Kubernetes, name: str, mode: str = "ReadWriteOnce") -> Obj
     Parameters
     ----------
     mode : str
-        What a volume without class must offer. The classes of clusters of one node know no other than the first,
-        and all pods are on that node.
+        What a volume without class must offer. Classes of clusters of one node know the first alone, and all
+        pods are on that node.
     """
     spec: Object = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     if not kubernetes.run("get", "storageclasses", "--output=name").strip():

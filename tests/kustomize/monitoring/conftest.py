@@ -40,9 +40,7 @@ def promtool(program: Callable[[str, str], str]) -> str:
     return program("promtool", "prometheus")
 
 
-def ask(
-    dashboard: dict[str, Any], expression: str, *, rate_interval: str = "4s", range_: str = "1m"
-) -> str:
+def ask(dashboard: dict[str, Any], expression: str, *, rate_interval: str = "4s", range_: str = "1m") -> str:
     """Return what Grafana makes of a panel's expression and sends, with everything chosen."""
     variables = {each["name"]: each.get("allValue", "") for each in dashboard["templating"]["list"]}
     variables |= {"__rate_interval": rate_interval, "__range": range_}
