@@ -10,6 +10,7 @@ from collections import Counter
 
 from server import log, trace
 from server.call import Call
+from server.health import Health
 from server.status import Code
 
 _log = logging.getLogger(__name__)
@@ -23,6 +24,9 @@ _LEVELS: dict[int, int] = {
 }
 # Other failures are faults of callers, or wishes.
 _OTHERS = logging.INFO
+# A client watches health for as long as it has a connection: each that comes of age ends a watch, and all is well.
+_WATCH = f"{Health.name}/Watch"
+_WATCH_IS_OVER = (Code.CANCELLED, Code.UNAVAILABLE)
 # Who asks for debug has asked for all; a server that writes without an end serves no more, though.
 _DEBUG_TIMES = 100
 # A caller's own names are told so far.
@@ -94,6 +98,8 @@ class CallLog:
             Whether it was a call with one message. Others are ended with UNAVAILABLE when they come of age.
         """
         level = _LEVELS.get(code, _OTHERS) if unary or code != Code.UNAVAILABLE else _OTHERS
+        if method == _WATCH and code in _WATCH_IS_OVER:
+            level = logging.DEBUG
         if not _log.isEnabledFor(level) or not self._has_room(level, code):
             return
         fields: dict[str, object] = {"method": method, "code": _name(code), **names(call)}

@@ -115,7 +115,11 @@ def read_audit(path: Path, manifest: Manifest, hours: float | None = None) -> Ro
         found += 1
     if not kept:
         span = "" if hours is None else f", within {hours:g} hours,"
-        raise TableError(f"{path}: no record{span} of {manifest.model} {manifest.version} with its inputs")
+        unread = len(list(path.glob("*.jsonl.open")))
+        raise TableError(
+            f"{path}: no record{span} of {manifest.model} {manifest.version} with its inputs"
+            + (f" in closed files; {unread} are still open" if unread else "")
+        )
     # In any of them: of a log that was redacted from some day on, the rest is no fair sample.
     if lacking := [
         feature.name for feature in manifest.features if any(feature.name not in inputs for inputs in kept)

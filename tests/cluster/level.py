@@ -38,17 +38,28 @@ class Level:
     pods: dict[str, int]
     synced: float
 
+    def records(self) -> dict[str, list[Object]]:
+        """Return what each pod has logged, without its debug records."""
+        return {
+            pod: [
+                record
+                for record in map(
+                    json.loads,
+                    self.system.kubernetes.run("logs", pod, f"--namespace={namespace(PROD)}").splitlines(),
+                )
+                if record["level"] != "debug"
+            ]
+            for pod in self.pods
+        }
+
     def reached(self) -> dict[str, float]:
         """Return the pods that log at the new level, and how many seconds after the sync they began."""
-        seconds = {}
-        for pod in self.pods:
-            log = self.system.kubernetes.run(
-                "logs", pod, f"--namespace={namespace(PROD)}", f"--since-time={_rfc3339(self.synced)}"
-            )
-            for record in map(json.loads, log.splitlines()):
-                if record["message"] == "the log level is debug; it was info":
-                    seconds[pod] = datetime.fromisoformat(record["time"]).timestamp() - self.synced
-        return seconds
+        return {
+            pod: datetime.fromisoformat(record["time"]).timestamp() - self.synced
+            for pod, records in self.records().items()
+            for record in records
+            if record["message"] == "the log level is debug; it was info"
+        }
 
     def now(self) -> dict[str, int]:
         """Return the pods that there are, and how often each one's container was started anew."""
@@ -76,7 +87,3 @@ def _pods(system: System) -> dict[str, int]:
         for pod in found
         if not pod["metadata"].get("deletionTimestamp")
     }
-
-
-def _rfc3339(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

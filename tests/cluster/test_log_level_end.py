@@ -13,3 +13,9 @@ def test_every_pod_that_ran_logs_at_the_new_level(level: Level) -> None:
     )
     assert level.now() == level.pods
     print(", ".join(f"{each:.0f} s" for each in sorted(seconds.values())), "after the sync")
+
+
+def test_at_info_pods_tell_of_no_call_while_all_are_answered(level: Level) -> None:
+    for pod, records in level.records().items():
+        assert records, pod
+        assert [record for record in records if record["logger"] == "server.call_log"] == [], pod

@@ -337,6 +337,12 @@ def test_an_audit_log_by_time_and_what_is_none(run, audit):
     folder = audit(generated("churn", 50))
     complaint = f"forest-drift: {folder}: no record, within 24 hours, of churn 1.0.0 with its inputs\n"
     assert run(folder, "--audit", "--hours", "24") == (2, "", complaint)
+    # Of a server that has run for less than an hour, say.
+    still = folder / "still.jsonl.open"
+    still.touch()
+    complaint = complaint.replace("\n", " in closed files; 1 are still open\n")
+    assert run(folder, "--audit", "--hours", "24") == (2, "", complaint)
+    still.unlink()
     lines = changed(generated("churn", 1_000), "MonthlyCharges", lambda cell: str(float(cell) + 30))
     audit(lines, lambda number: {"time": "2999-01-01T00:00:00.000000Z"})
     status, out, _ = run(folder, "--audit", "--hours", "24")

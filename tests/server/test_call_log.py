@@ -80,6 +80,19 @@ def test_a_stream_that_comes_of_age_is_no_warning(call: Call, caplog: pytest.Log
     assert [record.levelno for record in caplog.records] == [logging.INFO]
 
 
+@pytest.mark.parametrize("code", [Code.CANCELLED, Code.UNAVAILABLE])
+def test_a_watch_of_health_that_is_over_is_told_of_at_debug_alone(
+    call: Call, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    caplog.set_level(logging.INFO)
+    CallLog().ended("grpc.health.v1.Health/Watch", call, code, 10**10, None, unary=False)
+    assert not caplog.records
+    CallLog().ended("grpc.health.v1.Health/Watch", call, Code.INTERNAL, 10**10, None, unary=False)
+    caplog.set_level(logging.DEBUG)
+    CallLog().ended("grpc.health.v1.Health/Watch", call, code, 10**10, None, unary=False)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.DEBUG]
+
+
 def test_a_storm_is_counted_and_told_when_it_is_over(call: Call, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     log = CallLog(most=3, seconds=0.5)
