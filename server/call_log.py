@@ -24,7 +24,7 @@ _LEVELS: dict[int, int] = {
 }
 # Other failures are faults of callers, or wishes.
 _OTHERS = logging.INFO
-# A client watches health for as long as it has a connection: each that comes of age ends a watch, and all is well.
+# A client watches health on each connection for as long as it has it: that a watch is over means nothing.
 _WATCH = f"{Health.name}/Watch"
 _WATCH_IS_OVER = (Code.CANCELLED, Code.UNAVAILABLE)
 # Who asks for debug has asked for all; a server that writes without an end serves no more, though.
