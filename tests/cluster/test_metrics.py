@@ -3,6 +3,8 @@
 import json
 import re
 from contextlib import suppress
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +104,29 @@ def test_no_panel_of_what_servers_tell_is_empty(system: System, prometheus: Prom
         title, labels = asked[expression]
         for series, _ in answer:
             assert labels <= series.keys(), title
+
+
+def test_kubernetes_names_pods_as_panels_and_rules_ask(system: System) -> None:
+    """Not kube-state-metrics itself, which is not here; but what it would tell of has these names."""
+    place, name = namespace(PROD), f"{MODEL}-forest"
+    for kind in ("deployment", "horizontalpodautoscaler"):
+        assert system.kubernetes.exists(kind, name, place)
+    asked = set(re.findall(r"\b(container_\w+){", "".join(map(Path.read_text, MONITORING.rglob("*.json")))))
+    assert len(asked) == 4
+    nodes = system.kubernetes.run("get", "nodes", "--output=name").split()
+    pods = {pod.name for pod in system.pods[PROD].serving()}
+    assert all(pod.startswith(f"{name}-") for pod in pods)
+
+    def told() -> set[tuple[str, str]]:
+        found = set()
+        for node in nodes:
+            path = f"/api/v1/nodes/{node.removeprefix('node/')}/proxy/metrics/cadvisor"
+            for line in system.kubernetes.run("get", "--raw", path).splitlines():
+                if f'namespace="{place}"' in line and 'container="server"' in line:
+                    found |= {(line.partition("{")[0], pod) for pod in pods if f'pod="{pod}"' in line}
+        return found
+
+    until("the kubelet tells of each server", lambda: set(product(asked, pods)) <= told(), pause=1)
 
 
 def test_nobody_was_woken_because_of_releases(system: System, prometheus: Prometheus) -> None:

@@ -51,6 +51,8 @@ def part() -> Part:
             f"--cert-dir={ROOT / 'kubelet' / 'pki'}",
             f"--hostname-override={NAME}",
             f"--node-ip={NODE}",
+            # For cAdvisor, which looks for it elsewhere and knows pods without their containers then.
+            f"--containerd={SOCKET}",
             "--v=1",
         ),
         lambda: succeeds(*kubectl(), "wait", "--for=condition=Ready", f"node/{NAME}", "--timeout=0"),
