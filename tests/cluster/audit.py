@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from gitops.layout import PROD
@@ -23,7 +24,8 @@ import orjson, pathlib, sys
 for path in pathlib.Path(sys.argv[1]).glob("*.jsonl*"):
     for line in path.open("rb"):
         record = orjson.loads(line)
-        print(record["request_id"], record["version"], record["digest"])
+        if record["time"] >= sys.argv[2]:
+            print(record["request_id"], record["version"], record["digest"])
 """
 
 
@@ -42,9 +44,13 @@ class Audit:
         """Return what ``forest-audit verify`` says; it must find no fault."""
         return self._python("-m", "server.audit", "verify", FOLDER).strip()
 
-    def decided(self) -> list[tuple[str, str, str]]:
-        """Return request id, version and digest of each record, those of open files among them."""
-        records = (line.split(" ") for line in self._python("-c", _RECORDS, FOLDER).splitlines())
+    def decided(self, since: float) -> list[tuple[str, str, str]]:
+        """Return request id, version and digest of each record from a time on, in Unix seconds.
+
+        Those of open files are among them.
+        """
+        begin = datetime.fromtimestamp(since, UTC).isoformat()
+        records = (line.split(" ") for line in self._python("-c", _RECORDS, FOLDER, begin).splitlines())
         return [(request, version, digest) for request, version, digest in records]
 
     def _python(self, *arguments: str) -> str:

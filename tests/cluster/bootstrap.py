@@ -80,6 +80,12 @@ def _remove_what_is_there(kubernetes: Kubernetes) -> None:
         "delete", "namespace", f"forest-{STAGING}", f"forest-{PROD}", "--ignore-not-found", "--wait=true",
         seconds=300,
     )  # fmt: skip
+    # A volume without class stays its former claim's, until somebody says that it is free.
+    for volume in kubernetes.find("persistentvolumes", "default"):
+        name, spec = volume["metadata"]["name"], volume["spec"]
+        former = spec.get("claimRef", {}).get("namespace") in (f"forest-{STAGING}", f"forest-{PROD}")
+        if former and volume["status"]["phase"] == "Released" and not spec.get("storageClassName"):
+            kubernetes.run("patch", "persistentvolume", name, '--patch={"spec": {"claimRef": null}}')
 
 
 def _ours(name: str) -> bool:
