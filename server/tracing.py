@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import random
+import re
 import threading
 import time
 
@@ -64,6 +65,9 @@ class Tracing:
 
     def __init__(self, endpoint: str, ratio: float):
         self._ratio = ratio
+        # OTLP's own port, by its specification; gRPC would take 443.
+        if not re.search(r":\d+$", endpoint):
+            endpoint += ":4317"
         self._exporter = OTLPSpanExporter(endpoint, insecure=endpoint.startswith("http:"), timeout=_SENDING)
         self._processor = BatchSpanProcessor(self._exporter, _MOST_WAITING, _EVERY_MS, _MOST_AT_ONCE)
         resource = Resource(
