@@ -299,14 +299,12 @@ class _UnaryCall:
         self.context = context
         self._calls = calls
         self._handle = handle
-        self._request: bytes | None = None
+        self._request = b""
         _start(call, (cygrpc.ReceiveMessageOperation(_FLAGS),), self._received)
         front._open.add(self)
 
     def answer(self) -> "_Answer":
         """Return the response, or the work that gives it, or why there is none."""
-        if self._request is None:
-            return _no_message()
         return _answer(self._handle, self._request, self.context)
 
     def send(self, answer: "_Answer") -> None:
@@ -329,10 +327,31 @@ class _UnaryCall:
         self._calls.ended(self.context, Code.INTERNAL, perf_counter_ns())
 
     def _received(self, event: Any) -> None:
-        self._request = event.batch_operations[0].message()
+        request = event.batch_operations[0].message()
+        if request is None:
+            self._refuse()
+            return
+        self._request = request
         self.context.arrived = perf_counter_ns()
         self._calls.received()
         self._front._arrived.append(self)
+
+    def _refuse(self) -> None:
+        """End a call that came without a message: its caller sends none, or has gone before."""
+        operations = (
+            *_response_operations(_no_message(), self.context),
+            cygrpc.ReceiveCloseOnServerOperation(_FLAGS),
+        )
+        try:
+            _start(self._call, operations, self._refused)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _refused(self, event: Any) -> None:
+        self._front._open.discard(self)
+        gone = event.batch_operations[-1].cancelled()
+        self._calls.ended(self.context, Code.CANCELLED if gone else Code.INVALID_ARGUMENT, perf_counter_ns())
 
     def _finished(self, _event: Any) -> None:
         self._front._open.discard(self)
@@ -587,8 +606,10 @@ class _SubscriptionCall(_StreamCall):
             if newest is not None and event.success:
                 self.send(newest)
 
-    def _closed(self, _event: Any) -> None:
+    def _closed(self, event: Any) -> None:
         self._over = True
+        if event.batch_operations[0].cancelled():
+            self._code = Code.CANCELLED
         self._end()
 
     def _end(self) -> None:

@@ -23,8 +23,10 @@ from google.rpc import error_details_pb2, status_pb2
 
 from server import grpcio_front
 from server.call import Call, Exchange, Method, Subscription, Unary, Work
+from server.calls import Calls
 from server.grpcio_front import GrpcioFront
 from server.status import Code, StatusError, exhausted, invalid_request
+from server.store import Store
 
 _ALONE = {grpcio_front._REQUEST}
 _LONG = 10.0
@@ -68,9 +70,12 @@ def start() -> Iterator[Callable[..., GrpcioFront]]:
     fronts: list[GrpcioFront] = []
 
     def start(
-        methods: Mapping[str, Method], *options: tuple[str, int], exchange_age: float = math.inf
+        methods: Mapping[str, Method],
+        *options: tuple[str, int],
+        exchange_age: float = math.inf,
+        calls: Calls | None = None,
     ) -> GrpcioFront:
-        front = GrpcioFront("front", methods, "localhost:0", options, exchange_age=exchange_age)
+        front = GrpcioFront("front", methods, "localhost:0", options, exchange_age=exchange_age, calls=calls)
         front.start()
         fronts.append(front)
         return front
@@ -367,6 +372,35 @@ def test_a_client_that_sends_no_message_is_told_so(start: Callable[..., GrpcioFr
             error = _error(lambda path=path: list(channel.stream_stream(path)(iter([]), timeout=_LONG)))
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert "without a request" in error.details()
+
+
+def test_a_call_that_ends_before_its_message_counts_none_and_who_goes_has_cancelled_it(
+    start: Callable[..., GrpcioFront],
+) -> None:
+    store = Store()
+    front = start({"/t/Echo": Unary(_echo), "/t/Watch": News().method}, calls=Calls(store))
+
+    def counted(name: str, **labels: str) -> int:
+        return sum(
+            cells[0]
+            for key, cells in store.read().items()
+            if key.name == name and labels.items() <= dict(key.labels).items()
+        )
+
+    sent: queue.SimpleQueue[None] = queue.SimpleQueue()
+    with _channel(front) as channel:
+        for number, path in enumerate(("/t/Echo", "/t/Watch"), 1):
+            call = channel.stream_stream(path)(iter(sent.get, None), timeout=60)
+            assert _eventually(lambda number=number: counted("grpc_server_started_total") == 2 * number - 1)
+            call.cancel()
+            sent.put(None)
+            assert _eventually(lambda: front._open == _ALONE)
+            _error(lambda path=path: list(channel.stream_stream(path)(iter([]), timeout=_LONG)))
+            assert _eventually(lambda: front._open == _ALONE)
+    for method in ("Echo", "Watch"):
+        for code in ("Canceled", "InvalidArgument"):
+            assert counted("grpc_server_handled_total", grpc_method=method, grpc_code=code) == 1
+    assert counted("grpc_server_msg_received_total") == counted("grpc_server_msg_sent_total") == 0
 
 
 def test_clients_that_cancel_leave_nothing_behind(start: Callable[..., GrpcioFront]) -> None:
