@@ -43,6 +43,8 @@ _REQUEST = object()
 _SHUTDOWN = object()
 _NOW = 0.0
 _TIMEOUT = cygrpc.CompletionType.queue_timeout
+# Seconds in which calls that are cancelled have ended, unless a thread hangs.
+_CANCELLING = 2.0
 # So many requests are answered together at most: the first of them waits for the last, about 1 ms.
 _BURST = 64
 # Calls that have arrived and wait to be taken: about 0.6 s of work. The C core cancels those beyond.
@@ -144,8 +146,14 @@ class GrpcioFront:
         self._turns.start()
         self._thread.start()
 
-    def stop(self, grace: float) -> None:
-        """Stop. New calls are refused; those in hand have ``grace`` seconds to finish."""
+    def stop(self, grace: float) -> bool:
+        """Stop. New calls are refused; those in hand have ``grace`` seconds to finish.
+
+        Returns
+        -------
+        bool
+            Whether all has ended. It has not where the system holds up a thread, as a disk does that hangs.
+        """
         self._stopping = True
         self._open.add(_SHUTDOWN)
         self._server.shutdown(self._queue, _SHUTDOWN)
@@ -157,9 +165,12 @@ class GrpcioFront:
         self._thread.join(grace)
         if self._thread.is_alive():
             self._server.cancel_all_calls()
-            self._thread.join()
-        self._turns.stop()
+            self._thread.join(_CANCELLING)
+        if self._thread.is_alive() or not self._turns.stop(_CANCELLING):
+            _log.error("the thread %r, or that of its turns, hangs", self._thread.name)
+            return False
         self._server.destroy()
+        return True
 
     def _listen(self) -> int:
         try:

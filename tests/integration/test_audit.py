@@ -217,6 +217,31 @@ def test_a_file_that_can_grow_no_more_fails_a_call_and_the_next_goes_on(
     server.wait_for("the audit log is written again")
 
 
+def test_a_disk_that_hangs_holds_up_answers_by_strict_and_not_the_end(
+    start_server: Callable[..., Any],
+    fraud_bundle: Path,
+    golden: list[Any],
+    connect: Callable[..., Any],
+    folder: Path,
+) -> None:
+    # What a real disk would do, to the one thing that asks it to be sure.
+    (folder.parent / "sitecustomize.py").write_text(
+        "import os, time\nos.fdatasync = lambda descriptor: time.sleep(3600)\n"
+    )
+    server = start_server(
+        fraud_bundle.parents[1],
+        *_flags(folder, "strict", "--stop-grace", "1"),
+        environment={"PYTHONPATH": str(folder.parent)},
+    )
+    with connect(server.target) as channel:
+        request = PredictRequest(model="fraud", vector=Vector(values=golden[0].values))
+        with pytest.raises(grpc.RpcError) as caught:
+            PredictionServiceStub(channel).Predict(request, timeout=1)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert server.stop(seconds=30) == 1
+    assert "no answer was sent whose record is not on it" in server.log[-1]
+
+
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [

@@ -917,6 +917,36 @@ def test_stop_cancels_after_its_grace_what_does_not_end(start: Callable[..., Grp
         requests.put(None)
 
 
+@pytest.mark.parametrize("kind", [Unary, Exchange])
+def test_stop_does_not_wait_for_a_thread_that_hangs_and_says_so(
+    start: Callable[..., GrpcioFront],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: type[Unary | Exchange],
+) -> None:
+    monkeypatch.setattr(grpcio_front, "_CANCELLING", 0.1)
+    burst = _Burst()
+
+    def long(_data: bytes, _call: Call) -> Work:
+        yield
+        return burst.hold(b"", _call)
+
+    # By the front's own thread, and by that of its turns.
+    front = start({"/t/Hang": kind(burst.hold if kind is Unary else long)})
+    with _channel(front) as channel:
+        call = channel.stream_stream("/t/Hang")(iter([b""]), timeout=60)
+        assert burst.entered.wait(_LONG)
+        assert front.stop(0.1) is False
+        assert "hangs" in caplog.text
+        burst.go.set()
+        for thread in (front._thread, front._turns._thread):
+            front._turns._queue.put(None)
+            thread.join(_LONG)
+        front._server.destroy()
+        with pytest.raises(grpc.RpcError):
+            next(call)
+
+
 def test_stop_ends_subscriptions_at_once(start: Callable[..., GrpcioFront]) -> None:
     news = News()
     front = start({"/t/Watch": news.method})

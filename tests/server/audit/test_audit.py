@@ -393,6 +393,28 @@ def test_who_wrote_for_another_thread_does_not_hide_that_it_failed(make, model, 
     audit.close()
 
 
+def test_a_disk_that_hangs_holds_up_no_end_and_what_is_lost_is_told(make, model, monkeypatch, caplog):
+    audit = make("best-effort")
+    hung, again = threading.Event(), threading.Event()
+
+    def hang(_data: bytes, *, durably: bool) -> None:
+        assert not durably
+        hung.set()
+        again.wait()
+
+    monkeypatch.setattr(audit._files, "write", hang)
+    record(audit, model, "one", "two")
+    assert hung.wait(10)
+    # These wait for their turn.
+    record(audit, model, "three")
+    list(audit.rows(a_call("four"), model, np.ones((3, 5), np.float32), np.ones(3)))
+    audit.close(0.01)
+    assert audit.dropped[0] == 6
+    assert "does not answer, and its file is left open: 6 records are lost" in caplog.text
+    again.set()
+    audit._thread.join(10)
+
+
 def _failing(_data: bytes, *, durably: bool) -> None:
     assert durably
     raise OSError(5, "Input/output error")
