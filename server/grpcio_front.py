@@ -162,11 +162,12 @@ class GrpcioFront:
                 call.fail(_stops())
             elif isinstance(call, _ExchangeCall):
                 call.end(_stops())
+        end = time.monotonic() + grace + _CANCELLING
         self._thread.join(grace)
         if self._thread.is_alive():
             self._server.cancel_all_calls()
             self._thread.join(_CANCELLING)
-        if self._thread.is_alive() or not self._turns.stop(_CANCELLING):
+        if self._thread.is_alive() or not self._turns.stop(max(end - time.monotonic(), 0)):
             _log.error("the thread %r, or that of its turns, hangs", self._thread.name)
             return False
         self._server.destroy()
