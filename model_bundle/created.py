@@ -41,7 +41,7 @@ def of(folder: Path) -> int | None:
         except FileNotFoundError:
             place = folder / MANIFEST
             seconds = int(place.stat().st_mtime)
-            return _possible(seconds, f"written at {seconds} s") if seconds >= _EARLIEST else None
+            return _possible(seconds, f"its time, {seconds} s after 1970,") if seconds >= _EARLIEST else None
     except FileNotFoundError:
         return None
     except (OSError, CreatedError) as error:
