@@ -214,8 +214,8 @@ def _models(found: _Found) -> Iterator[Metric]:
     for model, (of, served) in here.items():
         info.add_metric([*model, of["digest"], of["task"]], 1)
         ready.add_metric(model, int(any(served)))
-        # Files in an image have no time: they are of 1970.
-        if float(of["created"]):
+        # Of some nothing tells.
+        if of["created"]:
             created.add_metric(model, float(of["created"]))
             age.add_metric(model, max(now - float(of["created"]), 0.0))
         metrics = json.loads(of["metrics"])

@@ -140,6 +140,15 @@ def test_whatever_a_manifest_calls_its_metrics_no_series_is_told_twice() -> None
     assert of(samples(other), "model_f1_score", **MODEL) == 0.5
 
 
+def test_no_age_is_told_of_a_model_of_which_nothing_tells_it() -> None:
+    store = Store()
+    labels = MODEL | {"digest": "sha256:0", "task": "regression", "created": "", "metrics": "{}"}
+    store.cells("model", labels, 2)[0] = 1
+    told = {name for name, _ in samples(store)}
+    assert {"model_info", "model_ready"} <= told
+    assert not {"model_age_seconds", "model_created_timestamp_seconds"} & told
+
+
 def test_drift_is_told_with_what_chance_says_of_it() -> None:
     store = Store()
     model(store)
