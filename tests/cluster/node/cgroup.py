@@ -50,9 +50,10 @@ def processes() -> set[int]:
     """Return every process of the node, pods' too; not those that have ended and wait to be looked at."""
     found: set[int] = set()
     for hierarchy in _hierarchies():
-        for file in (hierarchy / NAME).rglob("cgroup.procs"):
+        # Not by `rglob`, which fails where a pod's group goes meanwhile.
+        for folder, _, _ in os.walk(hierarchy / NAME):
             try:
-                found |= {int(line) for line in file.read_text().split()}
+                found |= {int(line) for line in Path(folder, "cgroup.procs").read_text().split()}
             except OSError:
                 continue  # it went meanwhile
     return {process for process in found if not _ended(process)}
