@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -130,3 +132,9 @@ def test_its_port_is_nobody_elses(host: str) -> None:
     again = port.listen(host, number)
     for each in again:
         each.close()
+
+
+def test_who_answers_calls_brings_in_nothing_that_answers_scrapes() -> None:
+    script = "import sys, server.server; print({'prometheus_client', 'http.server'} & sys.modules.keys())"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (result.stdout, result.stderr) == ("set()\n", "")
