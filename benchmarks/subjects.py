@@ -118,7 +118,7 @@ def run_echo(threads: int, models: Path) -> Iterator[list[Subject]]:
         yield [serving.grpc_subject(echo(threads), process.target, PATH, [request])]
 
 
-def server_command(models: Path, metrics_port: str = "") -> list[str]:
+def server_command(models: Path, metrics_port: str = "", module: str = "server") -> list[str]:
     """Return the command of the server as it is shipped, but for the age of connections and streams.
 
     Its metrics are on: by default, on any free port.
@@ -126,7 +126,7 @@ def server_command(models: Path, metrics_port: str = "") -> list[str]:
     h2load does not come back when it is asked to, which on a busy machine may be within a run.
     """
     return serving.python(
-        *("-m", "server", "--models", str(models), "--health-port", "0", "--port", "{port}"),
+        *("-m", module, "--models", str(models), "--health-port", "0", "--port", "{port}"),
         *("--metrics-port", metrics_port or str(serving.free_port())),
         *("--max-connection-age", "600", "--max-connection-age-grace", "600", "--drain-timeout", "660"),
     )

@@ -101,7 +101,6 @@ class Audit:
         self._redacted = frozenset(redacted)
         self._key = _read_key(key) if key else b""
         self._forms: dict[str, Form] = {}
-        self._clock = _Second()
         # Any thread adds to it, without a lock.
         self._found: deque[_Decided | _Made] = deque()
         # Their bytes, or nearly so: of two threads that add at once one may not be counted.
@@ -164,20 +163,17 @@ class Audit:
             Its codes. They are not kept.
         """
         form = self._forms.get(model.digest) or self._form(model)
-        now = call.scored
-        clock = self._clock if now < self._clock.until else self._tick()
         if self._waiting < self._most_waiting:
             # Lines of many are made together, when they are written: that costs less, and not this call.
             self._found.append(
                 (
                     form,
                     row.tobytes(),
-                    clock,
-                    now,
+                    call.scored,
+                    call.arrived,
                     call.request_id[: record.REQUEST_ID],
                     call.caller,
                     score,
-                    (now - call.arrived) * 1e-9,
                 )
             )
             self._waiting += form.size
@@ -198,19 +194,22 @@ class Audit:
         """
         form = self._forms.get(model.digest) or self._form(model)
         now = _clock()
-        clock = self._clock if now < self._clock.until else self._tick()
-        microseconds, latency = clock.microseconds(now), (now - call.arrived) * 1e-9
+        decided, latency = now + _epoch(), (now - call.arrived) * 1e-9
         request_id, caller = _dumps(call.request_id[: record.REQUEST_ID]), _dumps(call.caller)
         for first in range(0, len(rows), _STEP):
             if first:
                 yield
-            some = scores[first : first + _STEP].tolist()
+            some = scores[first : first + _STEP]
             if self._waiting < self._most_waiting:
-                heads = [
-                    (clock.second, microseconds, request_id, b"%d" % row, caller)
-                    for row in range(first, first + len(some))
-                ]
-                lines = form.lines(heads, rows[first : first + _STEP], some, repeat(latency, len(some)))
+                lines = form.lines(
+                    rows[first : first + _STEP],
+                    some,
+                    requests=repeat(request_id, len(some)),
+                    places=map(b"%d".__mod__, range(first, first + len(some))),
+                    callers=repeat(caller, len(some)),
+                    times=np.full(len(some), decided),
+                    latencies=np.full(len(some), latency),
+                )
                 self._found.append((len(some), lines))
                 self._waiting += len(lines)
             else:
@@ -261,11 +260,6 @@ class Audit:
             key=self._key,
         )
         return form
-
-    def _tick(self) -> "_Second":
-        """Return the second that it is. Asking for the time and writing it once a second is enough."""
-        self._clock = second = _Second()
-        return second
 
     def _drop(self, records: int) -> None:
         with self._dropping:
@@ -321,33 +315,9 @@ class Audit:
         return taken
 
 
-class _Second:
-    """A second of the day, by the clock that calls' marks are of.
-
-    Attributes
-    ----------
-    second : bytes
-        In UTC, as records have it.
-    begun, until : int
-        By that clock, in ns.
-    """
-
-    __slots__ = ("begun", "second", "until")
-
-    def __init__(self) -> None:
-        seconds, passed = divmod(time.time_ns(), 1_000_000_000)
-        self.second = record.second_of(seconds)
-        self.begun = _clock() - passed
-        self.until = self.begun + 1_000_000_000
-
-    def microseconds(self, time: int) -> int:
-        """Return how many have passed at a time; none if another thread began the second after it."""
-        return max(time - self.begun, 0) // 1000
-
-
-_Decided = tuple[Form, bytes, _Second, int, str, str, float, float]
-"""A decision about a single row, of which no line is made yet: by which bundle, the row, the second and the
-clock's time, the request's and the caller's name, the score, and the latency in seconds."""
+_Decided = tuple[Form, bytes, int, int, str, str, float]
+"""A decision about a single row, of which no line is made yet: by which bundle, the row, when it was scored
+and had arrived by the clock of calls, the request's and the caller's name, and the score."""
 _Made = tuple[int, bytes]
 """Lines that are made, and how many they are."""
 
@@ -363,15 +333,25 @@ def _lines(found: Iterable[_Decided | _Made]) -> tuple[int, bytes]:
                 parts.append(lines)
             continue
         while decided := list(islice(cast("Iterator[_Decided]", each), _TOGETHER)):
-            _, rows, clocks, times, requests, callers, scores, latencies = zip(*decided, strict=True)
-            heads = [
-                (clock.second, clock.microseconds(time), _dumps(request_id), b"null", _dumps(caller))
-                for clock, time, request_id, caller in zip(clocks, times, requests, callers, strict=True)
-            ]
-            matrix = np.frombuffer(b"".join(rows), np.float32).reshape(len(rows), -1)
-            parts.append(form.lines(heads, matrix, scores, latencies))
-            records += len(rows)
+            _, rows, scored, arrived, requests, callers, scores = zip(*decided, strict=True)
+            times = np.array(scored)
+            lines = form.lines(
+                np.frombuffer(b"".join(rows), np.float32).reshape(len(rows), -1),
+                np.array(scores),
+                requests=map(_dumps, requests),
+                places=repeat(b"null", len(decided)),
+                callers=map(_dumps, callers),
+                times=times + _epoch(),
+                latencies=(times - np.array(arrived)) * 1e-9,
+            )
+            parts.append(lines)
+            records += len(decided)
     return records, b"".join(parts)
+
+
+def _epoch() -> int:
+    """Return what the clock of calls lacks to the time since the epoch, in ns."""
+    return time.time_ns() - _clock()
 
 
 def _read_key(file: Path) -> bytes:

@@ -6,10 +6,9 @@ docs/decisions/0012-audit.md has what else was tried.
 """
 
 import hmac
-import time
-from bisect import bisect_right
 from collections.abc import Collection, Iterable
 from operator import add
+from typing import Any
 
 import numpy as np
 import orjson
@@ -18,15 +17,13 @@ from numpy.typing import NDArray
 from model_bundle.decision import Decision, Estimate
 from model_bundle.manifest import Feature, Manifest
 
-Head = tuple[bytes, int, bytes, bytes, bytes]
-"""`second_of` the time, and the microseconds that have passed of it; request id, row and caller as JSON."""
-
 REQUEST_ID = 256
 """So many characters of a request's id are told: each row of a batch has it, and it may be as long as a
 request may be large."""
 
-_dumps = orjson.dumps
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
+
+_dumps = orjson.dumps
 
 
 class Form:
@@ -73,74 +70,88 @@ class Form:
         ]
         self._without = inputs == "none"
         self._plain = not self._texts and self._kept is None and self._key is None
-        bundle = tuple(_literal(text) for text in (manifest.model, manifest.version, digest))
-        self._begin = b'{"time":"%b.%06dZ","request_id":%b,"row":%b,"caller":%b,'
-        self._begin += b'"model":%b,"version":%b,"digest":%b,' % bundle + (
-            b'"inputs":{' if self._plain else b""
-        )
-        self._names = [_dumps(features[place].name) + b":" for place in kept]
-        # Every other one has room for a value.
-        self._woven = [
-            each for place, name in enumerate(self._names) for each in ((b"," if place else b"") + name, b"")
-        ]
-        self._estimate = None if isinstance(decision, Decision) else decision
         # A label and a risk level change at these probabilities, and nowhere in between.
         self._bounds: list[float] = []
+        self._estimate: Estimate | None = None
         outcomes = [b'"value":%b,"low":%b,"high":%b']
         if isinstance(decision, Decision):
             self._bounds = sorted({manifest.threshold, *(level.minimum for level in manifest.risk_levels)})
             outcomes = [_classified(decision, score) for score in (-1.0, *self._bounds)]
-        closing = b"}," if self._plain else b""
-        self._ends = [closing + b'"outcome":{' + each + b'},"latency":%.6f}\n' for each in outcomes]
+        else:
+            self._estimate = decision
+        bundle = tuple(_literal(text) for text in (manifest.model, manifest.version, digest))
+        names = [_dumps(features[place].name) + b":" for place in kept]
+        self._names = names
+        begin, end = b"", b""
+        if self._plain:
+            # Where a line begins, the one before has come to its last value.
+            begin, end = b"}}\n", b',"inputs":{' + names[0].replace(b"%", b"%%")
+            # Every other one has room for a value; the first one for a line's beginning.
+            self._woven = [each for name in names for each in (b"," + name, b"")]
+        self._heads = [
+            begin
+            + b'{"time":"%b.%06dZ","request_id":%b,"row":%b,"caller":%b,'
+            + b'"model":%b,"version":%b,"digest":%b,' % bundle
+            + b'"outcome":{%b},"latency":%%b' % outcome
+            + end
+            for outcome in outcomes
+        ]
 
     def lines(
         self,
-        heads: Iterable[Head],
         rows: NDArray[np.float32],
-        scores: Iterable[float],
-        latencies: Iterable[float],
+        scores: NDArray[np.float64],
+        *,
+        requests: Iterable[bytes],
+        places: Iterable[bytes],
+        callers: Iterable[bytes],
+        times: NDArray[np.int64],
+        latencies: NDArray[np.float64],
     ) -> bytes:
         """Return records, the end of each line included.
 
         Parameters
         ----------
-        heads
-            What each begins with.
         rows : ndarray of float32, shape (rows, features)
             Their codes, of one row at least.
-        scores
+        scores : ndarray of float64, shape (rows,)
             The model's.
-        latencies
+        requests, places, callers
+            The requests' ids, the rows' places in them, and the callers' names: each as JSON.
+        times : ndarray of int64, shape (rows,)
+            When they were decided: ns since the epoch.
+        latencies : ndarray of float64, shape (rows,)
             In seconds.
         """
-        values = _dumps(rows, None, _NUMPY)[2:-2]
-        begins = [self._begin % head for head in heads]
-        ends = list(map(self._end, scores, latencies))
+        seconds, passed = np.divmod(times // 1000, 1_000_000)
+        figures = [scores] if self._estimate is None else [scores, *self._estimate.intervals(scores)]
+        outcomes = np.searchsorted(self._bounds, scores, side="right").tolist()
+        told = zip(
+            [text[1:-1] for text in _texts_of(seconds.astype("datetime64[s]"))],
+            passed.tolist(),
+            requests,
+            places,
+            callers,
+            *map(_texts_of, figures),
+            _texts_of(np.round(latencies, 6)),
+            strict=True,
+        )
+        heads = [self._heads[outcome] % each for outcome, each in zip(outcomes, told, strict=True)]
         if not self._plain:
-            return b"".join(
-                begin + self._kept_of(row) + end
-                for begin, row, end in zip(begins, values.split(b"],["), ends, strict=True)
-            )
-        # All values at once, each after its name. The first name of a row is after its beginning, which is
-        # after the end of the row before.
-        woven = self._woven * len(begins)
-        woven[1::2] = values.replace(b"],[", b",").split(b",")
-        opening = woven[0]
-        woven[:: len(self._woven)] = [
-            before + begin + opening for before, begin in zip((b"", *ends), begins, strict=False)
-        ]
-        return b"".join(woven) + ends[-1]
-
-    def _end(self, score: float, latency: float) -> bytes:
-        figures: tuple[bytes, ...] = (_dumps(score),)
-        if self._estimate is not None:
-            figures += tuple(map(_dumps, self._estimate.interval(score)))
-        return self._ends[bisect_right(self._bounds, score)] % (*figures, latency)
+            kept = map(self._kept_of, _dumps(rows, None, _NUMPY)[2:-2].split(b"],["))
+            return b"".join(head + each for head, each in zip(heads, kept, strict=True))
+        # All values at once, each after its name.
+        woven = self._woven * len(heads)
+        woven[:: len(self._woven)] = heads
+        woven[1::2] = _texts_of(rows.ravel())
+        woven[0] = woven[0][3:]
+        woven.append(b"}}\n")
+        return b"".join(woven)
 
     def _kept_of(self, values: bytes) -> bytes:
-        """Return what is kept of a row."""
+        """Return what is kept of a row, and the end of its line."""
         if self._without:
-            return b""
+            return b"}\n"
         pieces = values.split(b",")
         for place, texts in self._texts:
             pieces[place] = texts[pieces[place]]
@@ -148,13 +159,8 @@ class Form:
             pieces = [pieces[place] for place in self._kept]
         text = b"{" + b",".join(map(add, self._names, pieces)) + b"}"
         if self._key is None:
-            return b'"inputs":' + text + b","
-        return b'"inputs_hash":"hmac-sha256:%b",' % hmac.digest(self._key, text, "sha256").hex().encode()
-
-
-def second_of(seconds: int) -> bytes:
-    """Return a second since the epoch in UTC, as the first part of a record's time."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode()
+            return b',"inputs":%b}\n' % text
+        return b',"inputs_hash":"hmac-sha256:%b"}\n' % hmac.digest(self._key, text, "sha256").hex().encode()
 
 
 def is_redacted(redacted: Collection[str], model: str, feature: str) -> bool:
@@ -165,6 +171,11 @@ def is_redacted(redacted: Collection[str], model: str, feature: str) -> bool:
 def _literal(text: str) -> bytes:
     """Return a text as JSON that stands in a format of bytes."""
     return _dumps(text).replace(b"%", b"%%")
+
+
+def _texts_of(values: NDArray[Any]) -> list[bytes]:
+    """Return numbers or times, shape (values,), each as JSON."""
+    return _dumps(values, None, _NUMPY)[1:-1].split(b",")
 
 
 def _texts(feature: Feature) -> dict[bytes, bytes]:

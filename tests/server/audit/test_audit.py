@@ -26,6 +26,7 @@ from server.audit import files
 from server.audit.__main__ import main
 from server.audit.files import Files
 from server.audit.log import Audit
+from server.audit.record import Form
 from server.call import Call
 from server.decisions import Identity
 from server.models import Models
@@ -422,19 +423,20 @@ def test_a_fault_that_nobody_foresaw_refuses_all_whose_records_it_took(
     assert caplog.text.count("fault while records were made") == 2
 
 
-def test_a_time_is_whole_though_its_second_begins_after_it(make, model, folder, monkeypatch):
-    from server.audit import log
-
-    audit = make()
-    call = a_call()
-    # Another thread has found that a new second has begun.
-    monkeypatch.setattr(log.time, "time_ns", lambda: 1_790_000_000 * 10**9)
-    audit._tick()
-    audit.row(call, model, np.ones(5, np.float32), 0.25)
-    list(audit.rows(a_call(), model, np.ones((1, 5), np.float32), np.ones(1)))
-    audit.close()
-    first, second = (datetime.fromisoformat(each["time"]).timestamp() for each in read(folder))
-    assert first == 1_790_000_000 <= second < first + 1
+def test_a_time_has_all_its_digits_at_both_ends_of_a_second(model):
+    begin = 1_790_000_000 * 10**9
+    lines = Form(model.bundle.manifest, model.digest, model.bundle.decision).lines(
+        np.ones((3, 5), np.float32),
+        np.full(3, 0.25),
+        requests=[b'"one"'] * 3,
+        places=[b"null"] * 3,
+        callers=[b'""'] * 3,
+        times=np.array([begin, begin + 999_999_999, begin + 10**9]),
+        latencies=np.array([0.0, 1e-6, 2.5]),
+    )
+    found = [json.loads(line) for line in lines.splitlines()]
+    assert [each["time"][-10:] for each in found] == ["20.000000Z", "20.999999Z", "21.000000Z"]
+    assert [each["latency"] for each in found] == [0.0, 1e-6, 2.5]
 
 
 def test_an_id_of_a_million_characters_is_not_told_with_every_row(make, model, folder, capsys):
