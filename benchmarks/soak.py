@@ -28,7 +28,7 @@ from forest.v1.prediction_service_pb2 import (
 
 from benchmarks import forest, limits, load, memory, rows, serving, subjects
 from benchmarks.candidates import PATH
-from benchmarks.container import MEBIBYTES, PROCESSORS
+from benchmarks.container import ENVIRONMENT, MEBIBYTES, PROCESSORS
 from benchmarks.environments import AbsentError
 from benchmarks.serving import Process
 
@@ -75,7 +75,9 @@ def measure(minutes: float) -> tuple[list[Sample], str]:
             prefix, said = held.prefix, f"{PROCESSORS:g} processors and {MEBIBYTES} MiB"
         except AbsentError as error:
             prefix, said = [], f"nothing ({error})"
-        process = stack.enter_context(Process(subjects.server_command(models), prefix=prefix))
+        process = stack.enter_context(
+            Process(subjects.server_command(models), prefix=[*prefix, *ENVIRONMENT])
+        )
         process.ready(lambda: serving.ask_grpc(process.target, PATH, subjects.Row(models).request))
         caller = _Caller(process.target, models)
         order = random.Random(0)
