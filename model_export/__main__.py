@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
+from model_bundle import created
 from model_bundle.bundle import BundleError
 from model_bundle.manifest import ManifestError, version_key
 from model_bundle.runtime import RuntimeRefusedError
@@ -53,6 +54,8 @@ def _export(options: argparse.Namespace) -> None:
     manifest = exported.manifest
     print(exported.folder)
     print(f"digest     {exported.digest}")
+    if made := created.of(exported.folder):
+        print(f"created    {created.to_text(made)}")
     if manifest.interval is None:
         print(f"threshold  {manifest.threshold}")
     for name, metric in manifest.metrics.items():

@@ -65,8 +65,17 @@ def write(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple
     return keep(models / manifest.model / manifest.version, {**files, bundle.MANIFEST: content})
 
 
-def keep(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, str]:
+def keep(folder: Path, files: Mapping[str, bytes], created: int | None = None) -> tuple[Path, str]:
     """Put a bundle's files, the manifest among them, in a folder that must not exist: see `write`.
+
+    Parameters
+    ----------
+    folder
+        Where they belong.
+    files
+        Each file's bytes, by name.
+    created
+        When the bundle was made, in seconds since the epoch; now if that is not said.
 
     Raises
     ------
@@ -81,6 +90,8 @@ def keep(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, str]:
                 (aside / name).write_bytes(data)
             loaded = bundle.load(aside)
             loaded.session.close()
+            if created is not None:
+                os.utime(aside / bundle.MANIFEST, (created, created))
             _flush(aside)
             if folder.exists():
                 raise _exists(folder)

@@ -214,7 +214,9 @@ class Config:
     )
     audit_key: Path | None = _setting(None, "file of the hash's key, 16 bytes or more", _FILE)
     traces_endpoint: str = _setting(
-        "", "where spans go, by OTLP over gRPC, as http://collector:4317; empty: nowhere"
+        "",
+        "where spans go, by OTLP over gRPC, as http://collector:4317; 4317 is the port if none is said; "
+        "empty: nowhere",
     )
     traces_ratio: float = _setting(
         0.01, "share of calls without a trace of their caller's that are traced: from 0 to 1"
@@ -266,7 +268,9 @@ class Config:
             raise SettingError(
                 f"log_level {self.log_level!r} is not debug, info, warning or error", "log_level"
             )
-        if not re.fullmatch(r"(https?://[^\s/@?#]+)?", self.traces_endpoint):
+        host = r"(?:\[[^][\s/@?#]+\]|[^][\s/@?#:]+)"
+        place = re.fullmatch(rf"https?://{host}(?::(\d{{1,5}}))?", self.traces_endpoint)
+        if self.traces_endpoint and (not place or not 1 <= int(place[1] or 1) <= 65535):
             raise SettingError(
                 f"traces_endpoint {self.traces_endpoint!r} is not http://HOST:PORT or https://HOST:PORT",
                 "traces_endpoint",

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from typing import cast
 
 from prometheus_client import CollectorRegistry, MetricsHandler
 
@@ -18,10 +19,12 @@ _log = logging.getLogger(__name__)
 PATH = "/metrics"
 
 _POLL = 0.5
-# A scrape takes some ms. Who is slower than this, whether to ask or to read, is sent away.
-_TIMEOUT = 10.0
-# So many are answered at once, each by a thread. Who comes besides is sent away.
+# A scrape takes some ms. Who is slower than this, to ask and then to read, is sent away.
+_ASKING, _TIMEOUT = 2.0, 10.0
+# So many are answered at once, each by a thread. For one more the one that has been asking for the longest is
+# sent away; or else one that has been answered for so long. It has some time to end.
 _CONNECTIONS = 8
+_SLOW, _ENDING = 1.0, 0.5
 
 
 class Exporter:
@@ -50,8 +53,11 @@ class Exporter:
         registry = CollectorRegistry()
         registry.register(self._metrics)
         self._handler = _Handler.factory(registry)
-        self._lock = threading.Lock()
-        self._connections: dict[socket.socket, float] = {}
+        # Held by who changes the next two; it tells when somebody has left.
+        self._left = threading.Condition()
+        # Who asks, and who is answered, and until when each may. Who came first comes first.
+        self._asking: dict[socket.socket, float] = {}
+        self._answered: dict[socket.socket, float] = {}
 
     def start(self) -> None:
         """Serve for as long as the process lives, on a thread."""
@@ -91,11 +97,11 @@ class Exporter:
             _log.warning("cannot answer who asks for metrics: %s", error)
             time.sleep(_POLL)
             return
-        with self._lock:
-            full = len(self._connections) >= _CONNECTIONS
-            if not full:
-                self._connections[connection] = time.monotonic() + _TIMEOUT
-        if full:
+        with self._left:
+            room = self._make_room()
+            if room:
+                self._asking[connection] = time.monotonic() + _ASKING
+        if not room:
             connection.close()
             return
         thread = threading.Thread(target=self._answer, args=(connection, address), name="scrape", daemon=True)
@@ -104,9 +110,34 @@ class Exporter:
         except RuntimeError as error:
             # The process may have no more threads now.
             _log.warning("cannot answer who asks for metrics: %s", error)
-            with self._lock:
-                del self._connections[connection]
+            self._leave(connection)
+
+    def asked(self, connection: socket.socket) -> None:
+        """Take note that the whole of a question has come."""
+        with self._left:
+            if self._asking.pop(connection, None):
+                self._answered[connection] = time.monotonic() + _TIMEOUT
+
+    def _make_room(self) -> bool:
+        """Return whether one more may be answered. The lock is held."""
+
+        def has_room() -> bool:
+            return len(self._asking) + len(self._answered) < _CONNECTIONS
+
+        if not has_room():
+            since = time.monotonic() + _TIMEOUT - _SLOW
+            slow = (each for each, until in self._answered.items() if until <= since)
+            if slowest := next(iter(self._asking), next(slow, None)):
+                _end(slowest)
+        return self._left.wait_for(has_room, _ENDING)
+
+    def _leave(self, connection: socket.socket) -> None:
+        with self._left:
+            self._asking.pop(connection, None)
+            self._answered.pop(connection, None)
+            # Not before: its number may be another's then.
             connection.close()
+            self._left.notify()
 
     def _answer(self, connection: socket.socket, address: object) -> None:
         try:
@@ -117,19 +148,23 @@ class Exporter:
         except Exception:
             _log.exception("fault while metrics were made")
         finally:
-            with self._lock:
-                del self._connections[connection]
-            connection.close()
+            self._leave(connection)
 
     def _send_away(self) -> None:
         """End the connections that have had their time, whatever they are at."""
-        with self._lock:
-            late = [each for each, until in self._connections.items() if time.monotonic() >= until]
-            for connection in late:
-                try:
-                    connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue
+        with self._left:
+            now = time.monotonic()
+            for connection, until in (*self._asking.items(), *self._answered.items()):
+                if now >= until:
+                    _end(connection)
+
+
+def _end(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        # It has gone.
+        return
 
 
 class _Handler(MetricsHandler):
@@ -138,6 +173,7 @@ class _Handler(MetricsHandler):
     timeout = _TIMEOUT
 
     def do_GET(self) -> None:  # noqa: N802 - by this name it is called
+        cast("Exporter", self.server).asked(self.connection)
         if self.path.partition("?")[0] == PATH:
             super().do_GET()
         else:

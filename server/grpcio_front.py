@@ -43,6 +43,8 @@ _REQUEST = object()
 _SHUTDOWN = object()
 _NOW = 0.0
 _TIMEOUT = cygrpc.CompletionType.queue_timeout
+# Seconds in which calls that are cancelled have ended, unless a thread hangs.
+_CANCELLING = 2.0
 # So many requests are answered together at most: the first of them waits for the last, about 1 ms.
 _BURST = 64
 # Calls that have arrived and wait to be taken: about 0.6 s of work. The C core cancels those beyond.
@@ -144,8 +146,14 @@ class GrpcioFront:
         self._turns.start()
         self._thread.start()
 
-    def stop(self, grace: float) -> None:
-        """Stop. New calls are refused; those in hand have ``grace`` seconds to finish."""
+    def stop(self, grace: float) -> bool:
+        """Stop. New calls are refused; those in hand have ``grace`` seconds to finish.
+
+        Returns
+        -------
+        bool
+            Whether all has ended. It has not where the system holds up a thread, as a disk does that hangs.
+        """
         self._stopping = True
         self._open.add(_SHUTDOWN)
         self._server.shutdown(self._queue, _SHUTDOWN)
@@ -154,12 +162,16 @@ class GrpcioFront:
                 call.fail(_stops())
             elif isinstance(call, _ExchangeCall):
                 call.end(_stops())
+        end = time.monotonic() + grace + _CANCELLING
         self._thread.join(grace)
         if self._thread.is_alive():
             self._server.cancel_all_calls()
-            self._thread.join()
-        self._turns.stop()
+            self._thread.join(_CANCELLING)
+        if self._thread.is_alive() or not self._turns.stop(max(end - time.monotonic(), 0)):
+            _log.error("the thread %r, or that of its turns, hangs", self._thread.name)
+            return False
         self._server.destroy()
+        return True
 
     def _listen(self) -> int:
         try:
@@ -299,14 +311,12 @@ class _UnaryCall:
         self.context = context
         self._calls = calls
         self._handle = handle
-        self._request: bytes | None = None
+        self._request = b""
         _start(call, (cygrpc.ReceiveMessageOperation(_FLAGS),), self._received)
         front._open.add(self)
 
     def answer(self) -> "_Answer":
         """Return the response, or the work that gives it, or why there is none."""
-        if self._request is None:
-            return _no_message()
         return _answer(self._handle, self._request, self.context)
 
     def send(self, answer: "_Answer") -> None:
@@ -329,10 +339,31 @@ class _UnaryCall:
         self._calls.ended(self.context, Code.INTERNAL, perf_counter_ns())
 
     def _received(self, event: Any) -> None:
-        self._request = event.batch_operations[0].message()
+        request = event.batch_operations[0].message()
+        if request is None:
+            self._refuse()
+            return
+        self._request = request
         self.context.arrived = perf_counter_ns()
         self._calls.received()
         self._front._arrived.append(self)
+
+    def _refuse(self) -> None:
+        """End a call that came without a message: its caller sends none, or has gone before."""
+        operations = (
+            *_response_operations(_no_message(), self.context),
+            cygrpc.ReceiveCloseOnServerOperation(_FLAGS),
+        )
+        try:
+            _start(self._call, operations, self._refused)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _refused(self, event: Any) -> None:
+        self._front._open.discard(self)
+        gone = event.batch_operations[-1].cancelled()
+        self._calls.ended(self.context, Code.CANCELLED if gone else Code.INVALID_ARGUMENT, perf_counter_ns())
 
     def _finished(self, _event: Any) -> None:
         self._front._open.discard(self)
@@ -587,8 +618,10 @@ class _SubscriptionCall(_StreamCall):
             if newest is not None and event.success:
                 self.send(newest)
 
-    def _closed(self, _event: Any) -> None:
+    def _closed(self, event: Any) -> None:
         self._over = True
+        if event.batch_operations[0].cancelled():
+            self._code = Code.CANCELLED
         self._end()
 
     def _end(self) -> None:

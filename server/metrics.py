@@ -30,6 +30,8 @@ _LEVELS = {"untold": -1, "none": 0, "moderate": 1, "great": 2}
 _METRIC_NAME = re.compile("[a-z][a-z0-9_]*")
 # Metrics of a manifest whose names say too little by themselves; so scikit-learn calls it.
 _METRIC_NAMES = {"f1": "f1_score"}
+# What a histogram's name ends in where it is told, or may end in.
+_OF_HISTOGRAMS = ("", "_bucket", "_count", "_sum", "_created")
 
 # What stores have of a name: by labels, the cells of each store that has them.
 _Found = dict[tuple[tuple[str, str], ...], list[Sequence[int]]]
@@ -200,7 +202,7 @@ def _models(found: _Found) -> Iterator[Metric]:
     )
     age = GaugeMetricFamily("model_age_seconds", "How long ago a model's bundle was made.", labels=_MODEL)
     families = {family.name: family for family in (info, ready, created, age)}
-    taken = families.keys() | _SCORES.keys()
+    taken = families.keys() | {name + part for name in _SCORES for part in _OF_HISTOGRAMS}
     # Workers that follow a folder may know another one of the same version for a moment: one of them is told.
     here = {
         (of["model"], of["version"]): (of, [cells[1] for cells in each])
@@ -212,14 +214,17 @@ def _models(found: _Found) -> Iterator[Metric]:
     for model, (of, served) in here.items():
         info.add_metric([*model, of["digest"], of["task"]], 1)
         ready.add_metric(model, int(any(served)))
-        # Files in an image have no time: they are of 1970.
-        if float(of["created"]):
+        # Of some nothing tells.
+        if of["created"]:
             created.add_metric(model, float(of["created"]))
             age.add_metric(model, max(now - float(of["created"]), 0.0))
-        for metric, value in json.loads(of["metrics"]).items():
-            name = f"model_{_METRIC_NAMES.get(metric, metric)}"
-            # A recipe may name its metrics as it likes.
-            if _METRIC_NAME.fullmatch(metric) and name not in taken:
+        metrics = json.loads(of["metrics"])
+        for metric, value in metrics.items():
+            known = _METRIC_NAMES.get(metric, metric)
+            name = f"model_{known}"
+            # A recipe may name its metrics as it likes. Of two that come to one name, it is the other's own.
+            twice = known != metric and known in metrics
+            if _METRIC_NAME.fullmatch(metric) and name not in taken and not twice:
                 text = f"The metric {metric} of the manifest: of the test part, when the model was made."
                 families.setdefault(name, GaugeMetricFamily(name, text, labels=_MODEL))
                 families[name].add_metric(model, value)

@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-from model_bundle import bundle, reference, runtime
+from model_bundle import bundle, created, reference, runtime
 from model_bundle.bundle import MANIFEST, Bundle, BundleError
 from model_bundle.manifest import Manifest, ManifestError, check_name, version_key
 from model_bundle.reference import HistogramError
@@ -92,12 +92,13 @@ class Model:
         """Say what it is, for who counts models."""
         manifest = self.manifest
         metrics = {name: metric.value for name, metric in manifest.metrics.items()} if manifest else {}
+        made = created.of(self.folder)
         labels = {
             "model": self.name,
             "version": self.version,
             "digest": self.digest,
             "task": manifest.task if manifest else "",
-            "created": str(_written(self.folder / MANIFEST)),
+            "created": "" if made is None else str(made),
             "metrics": json.dumps(metrics),
         }
         self._state = store.cells(MODEL, labels, 2)
@@ -326,14 +327,6 @@ class Models:
         if not name:
             return f"the request names no model; here are: {', '.join(self.names())}"
         return f"no model {shown} here, but: {', '.join(self.names()) or 'none at all'}"
-
-
-def _written(file: Path) -> int:
-    """Return when a file was written, in seconds since the epoch; 0 if it is not there."""
-    try:
-        return int(file.stat().st_mtime)
-    except OSError:
-        return 0
 
 
 # A file's name, size and time of its last change, of each file of a bundle.

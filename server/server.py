@@ -45,6 +45,8 @@ _GONE = 1.0
 _LOOK = 0.2
 # How often what was noted is told: so old may a figure be.
 _FLUSH = 1.0
+# What the audit log has to close at least, though calls in hand took the whole grace.
+_CLOSING = 1.0
 # How long the calls that were under way when new work was refused may take to arrive.
 _REFUSING = 0.2
 
@@ -260,9 +262,15 @@ class Server:
             time.sleep(_LOOK)
 
     def _stop(self) -> None:
-        self._front.stop(self._config.stop_grace)
+        end = time.monotonic() + self._config.stop_grace
+        ended = self._front.stop(self._config.stop_grace)
         if self._audit:
-            self._audit.close()
+            self._audit.close(max(end - time.monotonic(), _CLOSING))
+        if not ended:
+            self._call_log.close()
+            logging.shutdown()
+            # The interpreter's own end would wait for what hangs.
+            os._exit(1)
         self._health.set(False, LIVENESS, STARTUP)
         self._health_front.stop(grace=1.0)
         self._call_log.close()

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import random
+import re
 import threading
 import time
 
@@ -64,6 +65,9 @@ class Tracing:
 
     def __init__(self, endpoint: str, ratio: float):
         self._ratio = ratio
+        # OTLP's own port, by its specification; gRPC would take 443.
+        if not re.search(r":\d+$", endpoint):
+            endpoint += ":4317"
         self._exporter = OTLPSpanExporter(endpoint, insecure=endpoint.startswith("http:"), timeout=_SENDING)
         self._processor = BatchSpanProcessor(self._exporter, _MOST_WAITING, _EVERY_MS, _MOST_AT_ONCE)
         resource = Resource(
@@ -77,8 +81,13 @@ class Tracing:
         provider = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
         provider.add_span_processor(self._processor)
         self._tracer = provider.get_tracer("forest-serving", VERSION)
-        for name in ("exporter.otlp.proto.grpc.exporter", "sdk._shared_internal", "trace.span"):
-            logging.getLogger(f"opentelemetry.{name}").addFilter(_Seldom())
+        lost, left_out = _Seldom("spans are not sent"), _Seldom("a caller's tracestate is left out")
+        for name, told in (
+            ("exporter.otlp.proto.grpc.exporter", lost),
+            ("sdk._shared_internal", lost),
+            ("trace.span", left_out),
+        ):
+            logging.getLogger(f"opentelemetry.{name}").addFilter(told)
         _log.info("traces go to %s", endpoint)
 
     def ended(self, method: str, call: Call, code: int, end: int, *, unary: bool) -> Span | None:
@@ -174,16 +183,27 @@ def _attributes(service: str, method: str, call: Call, code: int) -> dict[str, s
 
 
 class _Seldom(logging.Filter):
-    """Lets one record through in a while: a collector may be away for a night, and a caller bad at it."""
+    """Tells in one line of ours, once in a while, what OpenTelemetry says of each try and of each call.
 
-    def __init__(self) -> None:
+    A collector may be away for a night, and a caller bad at it.
+
+    Parameters
+    ----------
+    what
+        What has come of it.
+    """
+
+    def __init__(self, what: str) -> None:
         super().__init__()
+        self._what = what
         self._told = -math.inf
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record may be written."""
+        """Return whether a record may be written as it is."""
+        if record.levelno < logging.WARNING:
+            return True
         now = time.monotonic()
-        if record.levelno >= logging.WARNING and now < self._told + _TELLING:
-            return False
-        self._told = now if record.levelno >= logging.WARNING else self._told
-        return True
+        if now >= self._told + _TELLING:
+            self._told = now
+            _log.warning("%s: %s", self._what, record.getMessage(), exc_info=record.exc_info)
+        return False

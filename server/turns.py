@@ -47,10 +47,11 @@ class Turns:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         self._thread.start()
 
-    def stop(self) -> None:
-        """End when all work is done."""
+    def stop(self, grace: float) -> bool:
+        """End when all work is done, and return whether it was within ``grace`` seconds."""
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(grace)
+        return not self._thread.is_alive()
 
     def add(self, work: Work, call: Call, done: Done) -> None:
         """Have work done for a call.

@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+from model_bundle import created
 from model_export.registry import connection
 from model_export.registry.error import RegistryError
 from model_export.registry.registry import APPROVALS, Registered, Registry
@@ -64,6 +65,8 @@ def _fetch(options: argparse.Namespace) -> None:
         _say(f"{folder} is there already, and whole: nothing to do")
     print(folder)
     print(f"digest     {version.digest}")
+    if made := created.of(folder):
+        print(f"created    {created.to_text(made)}")
 
 
 def _table(versions: list[Registered]) -> str:

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_bundle import bundle, digest
+from model_bundle import bundle, created, digest
 from model_bundle.bundle import BundleError
+from model_bundle.created import CreatedError
 from model_bundle.manifest import Manifest, ManifestError, version_key
 from model_export import writing
 from model_export.registry.connection import Connection, asked
 from model_export.registry.error import RegistryError
-from model_export.registry.run import DIGEST, MODEL, VERSION, metrics, parameters, tags, user
+from model_export.registry.run import CREATED, DIGEST, MODEL, VERSION, metrics, parameters, tags, user
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -38,6 +39,8 @@ class Registered:
         The bundle's.
     run : str
         The id of the run that logged it.
+    created : int
+        When the bundle was made, in seconds since the epoch; when it was registered, if nobody knew.
     approvals : tuple of str
         What it is approved for.
     """
@@ -48,6 +51,7 @@ class Registered:
     digest: str
     run: str
     registered: datetime
+    created: int
     approvals: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -93,12 +97,13 @@ class Registry:
             if found := self._with_version(manifest):
                 self._same(found, loaded.digest)
                 return found, False
-            with self._run(manifest, loaded.digest) as run:
+            told = tags(manifest, loaded.digest, created.of(folder))
+            with self._run(manifest, told) as run:
                 identity = run.info.run_id
                 self._client.log_batch(identity, metrics(manifest), parameters(manifest))
                 for name in (bundle.MANIFEST, *manifest.files):
                     self._client.log_artifact(identity, str(folder / name), _FOLDER)
-            made = self._register(manifest, loaded.digest, run)
+            made = self._register(manifest, told, run)
             # Of two who track one version at once, the first has it.
             first = self._with_version(manifest)
             if first is None or first.number == made.number:
@@ -234,7 +239,7 @@ class Registry:
             return folder, False
         files = self._download(version)
         try:
-            writing.keep(folder, files)
+            writing.keep(folder, files, version.created)
         except BundleError as error:
             raise self._changed(version, str(error)) from error
         return folder, True
@@ -283,12 +288,12 @@ class Registry:
             )
 
     @contextmanager
-    def _run(self, manifest: Manifest, bundle_digest: str) -> Iterator["Run"]:
+    def _run(self, manifest: Manifest, told: dict[str, str]) -> Iterator["Run"]:
         """Begin a run, and end it: finished, or failed."""
         run = self._client.create_run(
             self._experiment(manifest.model),
             run_name=f"{manifest.model} {manifest.version}",
-            tags=tags(manifest, bundle_digest) | user(),
+            tags=told | user(),
         )
         try:
             yield run
@@ -317,7 +322,7 @@ class Registry:
             )
         return str(found.experiment_id)
 
-    def _register(self, manifest: Manifest, bundle_digest: str, run: "Run") -> Registered:
+    def _register(self, manifest: Manifest, told: dict[str, str], run: "Run") -> Registered:
         from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
         try:
@@ -329,7 +334,7 @@ class Registry:
             manifest.model,
             f"{run.info.artifact_uri}/{_FOLDER}",
             run.info.run_id,
-            tags=tags(manifest, bundle_digest),
+            tags=told,
             description=f"{manifest.model} {manifest.version}",
         )
         return _registered(made, ())
@@ -395,13 +400,20 @@ def _ours(version: "ModelVersion") -> bool:
 
 
 def _registered(version: "ModelVersion", approvals: tuple[str, ...]) -> Registered:
+    registered = version.creation_timestamp // 1000
+    try:
+        made = created.from_text(version.tags.get(CREATED, ""))
+    except CreatedError:
+        # An older forest-export noted none. It was there when it was registered.
+        made = registered
     return Registered(
         model=version.name,
         number=int(version.version),
         version=version.tags[VERSION],
         digest=version.tags[DIGEST],
         run=version.run_id or "",
-        registered=datetime.fromtimestamp(version.creation_timestamp // 1000, UTC),
+        registered=datetime.fromtimestamp(registered, UTC),
+        created=made,
         approvals=approvals,
     )
 

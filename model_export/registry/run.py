@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from model_bundle import created
 from model_bundle.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -15,16 +16,18 @@ MODEL = "forest.model"
 VERSION = "forest.version"
 DIGEST = "forest.bundle_digest"
 DATA_DIGEST = "forest.data_digest"
+CREATED = "forest.created"
 
 
-def tags(manifest: Manifest, bundle_digest: str) -> dict[str, str]:
-    """Return what a run and a version are found by."""
-    return {
+def tags(manifest: Manifest, bundle_digest: str, made: int | None) -> dict[str, str]:
+    """Return what a run and a version are found by; and when the bundle was made, if that is known."""
+    found = {
         MODEL: manifest.model,
         VERSION: manifest.version,
         DIGEST: bundle_digest,
         DATA_DIGEST: manifest.lineage.data_digest,
     }
+    return found if made is None else found | {CREATED: created.to_text(made)}
 
 
 def user() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Erase and check records in the audit log's files, while servers go on writing theirs."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Collection, Iterator
@@ -15,6 +16,8 @@ from server.audit.record import REQUEST_ID
 
 JOURNAL = "erasures.log"
 """What each erasure leaves: when it was, and how much went, but not what."""
+# Bytes of its line there, whatever it comes to.
+_LINE = 256
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "time": str,
@@ -58,57 +61,109 @@ def erase(folder: Path, rows: Collection[Row]) -> Erased:
     Raises
     ------
     OSError
-        If a file cannot be read or replaced. Those before it have been.
+        If a file cannot be read or replaced, and so it names. Those before it have been, and `JOURNAL` tells
+        how much that was.
     """
     wanted = frozenset((request_id[:REQUEST_ID], row) for request_id, row in rows)
     erased = Erased()
-    journal = os.open(folder / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    path = folder / JOURNAL
+    # Not to append: its line is written over as the erasure goes on.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         # One at a time: what another one has put aside is not touched.
-        fcntl.flock(journal, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        entry = _Entry(path, descriptor, len({request_id for request_id, _ in wanted}))
         files.remove_asides(folder)
         files.close_orphans(folder)
         # Before the closed ones: one that is closed meanwhile is looked at twice, and not left out.
         opened = files.still_open(folder)
-        for path in files.closed(folder):
+        for closed in files.closed(folder):
             try:
-                lines = list(_lines(path))
+                lines = list(_lines(closed))
+                kept = [line for line in lines if not _is_wanted(line, wanted)]
+                if len(kept) < len(lines):
+                    files.replace(closed, b"".join(kept))
             except FileNotFoundError:
                 # It was too old, and a server has deleted it.
                 continue
-            kept = [line for line in lines if not _is_wanted(line, wanted)]
             erased.looked_at += 1
             if len(kept) < len(lines):
-                files.replace(path, b"".join(kept))
                 erased.records += len(lines) - len(kept)
                 erased.files += 1
-        for path in opened:
+                entry.tell(erased)
+        for open_file in opened:
             try:
-                found = sum(_is_wanted(line, wanted) for line in _lines(path))
+                found = sum(_is_wanted(line, wanted) for line in _lines(open_file))
             except FileNotFoundError:
                 continue
             if found:
-                erased.left.append((path.name, found))
+                erased.left.append((open_file.name, found))
+        entry.tell(erased, complete=True)
+    finally:
+        os.close(descriptor)
+    return erased
+
+
+class _Entry:
+    """The line of an erasure in the journal.
+
+    It takes its room before anything is erased, so that at any time, and on a disk that is full by then, it
+    tells what has been.
+
+    Parameters
+    ----------
+    path, descriptor
+        The journal.
+    requests
+        Whose records go: how many.
+
+    Raises
+    ------
+    OSError
+        If there is no room for it.
+    """
+
+    def __init__(self, path: Path, descriptor: int, requests: int):
+        self._path = path
+        self._descriptor = descriptor
+        self._begun = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        self._requests = requests
+        self._place = os.fstat(descriptor).st_size
+        try:
+            self.tell(Erased())
+        except OSError:
+            os.ftruncate(descriptor, self._place)
+            raise
+
+    def tell(self, erased: Erased, *, complete: bool = False) -> None:
+        """Tell what has been erased so far, and whether that was all."""
         told = {
-            "time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "requests": len({request_id for request_id, _ in wanted}),
+            "time": self._begun,
+            "requests": self._requests,
             "records": erased.records,
             "files": erased.files,
             "left_in_open_files": sum(found for _, found in erased.left),
+            "complete": complete,
         }
-        os.write(journal, orjson.dumps(told) + b"\n")
-        os.fsync(journal)
-    finally:
-        os.close(journal)
-    return erased
+        line = orjson.dumps(told).ljust(_LINE - 1) + b"\n"
+        try:
+            if os.pwrite(self._descriptor, line, self._place) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
 
 def faults(folder: Path) -> Iterator[str]:
     """Return what is no record in a folder's closed files: file, line and fault."""
     for path in files.closed(folder):
-        for number, line in enumerate(_lines(path), 1):
-            if fault := _fault(line):
-                yield f"{path.name}:{number}: {fault}"
+        try:
+            for number, line in enumerate(_lines(path), 1):
+                if fault := _fault(line):
+                    yield f"{path.name}:{number}: {fault}"
+        except FileNotFoundError:
+            # It was too old, and a server has deleted it.
+            continue
 
 
 def _lines(path: Path) -> Iterator[bytes]:

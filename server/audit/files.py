@@ -63,7 +63,9 @@ class Files:
         self._opened = 0.0
         try:
             folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            # To see that it can be. The first that stays is begun by `write`: a start may be refused yet.
             self._open()
+            self.close()
         except OSError as error:
             raise OSError(f"audit_folder {folder}: {error.strerror or error}") from error
         self.tidy()

@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 _INTERVAL = 0.05
 _TIDY_INTERVAL = 600.0
+_CLOSING = 10.0
 # What `best-effort` holds at most for its thread to write: some seconds of one core's decisions.
 _BUFFER_BYTES = 32 * 1024 * 1024
 # Rows whose lines are made in one step: about a millisecond.
@@ -103,6 +104,8 @@ class Audit:
         self._forms: dict[str, Form] = {}
         # Any thread adds to it, without a lock.
         self._found: deque[_Decided | _Made] = deque()
+        # What is just being written of it.
+        self._written: list[_Decided | _Made] = []
         # Their bytes, or nearly so: of two threads that add at once one may not be counted.
         self._waiting = 0
         # `strict` loses nothing; what it holds is bounded by the rows in flight.
@@ -239,16 +242,19 @@ class Audit:
                 "try again, or call another server",
             )
 
-    def close(self) -> None:
-        """Write what there is, and close the file."""
+    def close(self, grace: float = _CLOSING) -> None:
+        """Write what there is, and close the file. A disk that does not answer has ``grace`` seconds."""
         self._wake.set()
-        self._thread.join()
-        with self._writing:
-            self._write()
-            try:
-                self._files.close()
-            except OSError as error:
-                _log.error("the audit log's file cannot be closed: %s", error.strerror)
+        self._thread.join(grace)
+        if not self._thread.is_alive():
+            return
+        if self._strict:
+            told = "no answer was sent whose record is not on it"
+        else:
+            lost = _count((*self._written, *self._found))
+            self._drop(lost)
+            told = f"{lost} records are lost, unless it takes them yet"
+        _log.error("the audit log's disk does not answer, and its file is left open: %s", told)
 
     def _form(self, model: Identity) -> Form:
         form = self._forms[model.digest] = Form(
@@ -279,11 +285,17 @@ class Audit:
             except Exception:
                 # Whatever it is, calls go on, and so must this.
                 _log.exception("fault while the audit log's files were looked after")
+        with self._writing:
+            self._write()
+            try:
+                self._files.close()
+            except OSError as error:
+                _log.error("the audit log's file cannot be closed: %s", error.strerror)
 
     def _write(self) -> int:
         """Write all lines that were added until now, and return how many were taken since the start."""
         # Others go on adding meanwhile.
-        found = [self._found.popleft() for _ in range(len(self._found))]
+        found = self._written = [self._found.popleft() for _ in range(len(self._found))]
         self._waiting = 0
         self._taken = taken = self._taken + len(found)
         if not found:
@@ -296,7 +308,7 @@ class Audit:
             self.failures[0] += 1
             self._failed = taken
             if not self._strict:
-                self._drop(sum(1 if isinstance(each[0], Form) else each[0] for each in found))
+                self._drop(_count(found))
             if isinstance(error, OSError):
                 self._reason = error.strerror or str(error)
             else:
@@ -312,6 +324,7 @@ class Audit:
             if self._complained:
                 _log.warning("the audit log is written again")
             self._complained = False
+        self._written = []
         return taken
 
 
@@ -320,6 +333,11 @@ _Decided = tuple[Form, bytes, int, int, str, str, float]
 and had arrived by the clock of calls, the request's and the caller's name, and the score."""
 _Made = tuple[int, bytes]
 """Lines that are made, and how many they are."""
+
+
+def _count(found: Iterable[_Decided | _Made]) -> int:
+    """Return how many records there are."""
+    return sum(1 if isinstance(each[0], Form) else each[0] for each in found)
 
 
 def _lines(found: Iterable[_Decided | _Made]) -> tuple[int, bytes]:

@@ -54,6 +54,13 @@ if [ "${TARGET:-}" = export ]; then
     exit
 fi
 
+# As many as have this folder with its times make the same image of it. Before 2000 is no time.
+created=$(date -u -r "$manifest" +%Y-%m-%dT%H:%M:%SZ)
+case $created in
+19*) ;;
+*) set -- "$@" --build-arg "CREATED=$created" --label "org.opencontainers.image.created=$created" ;;
+esac
+
 digest=sha256:$(sha256sum "$manifest" | cut -d ' ' -f 1)
 sbom=build/$MODEL-$tag.sbom.json
 set -- "$@" --build-arg "MODEL=$MODEL" --build-arg "VERSION=$VERSION" --build-arg "BUNDLE_DIGEST=$digest"

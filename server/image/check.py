@@ -1,12 +1,13 @@
-"""Stops the build of an image whose bundle would not be served, or whose labels would be wrong."""
+"""Stops the build of an image whose bundle would not be served, or which would tell what is not true."""
 
 import os
 import sys
 import tomllib
 from pathlib import Path
 
-from model_bundle import bundle
+from model_bundle import bundle, created
 from model_bundle.bundle import BundleError
+from model_bundle.created import CreatedError
 
 
 def main() -> int:
@@ -24,6 +25,12 @@ def main() -> int:
         if given != true:
             print(f"build argument {argument} is {given!r}, but must be {true}", file=sys.stderr)
             status = 1
+    try:
+        if given := os.environ.get("CREATED", ""):
+            created.from_text(given)
+    except CreatedError as error:
+        print(f"build argument CREATED: {error}", file=sys.stderr)
+        status = 1
     return status
 
 

@@ -174,6 +174,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "IMAGE",
         "ENGINE",
         "ARCHIVE",
+        "CREATED",
         "BUNDLE_DIGEST",
         "COSIGN_KEY",
         "ARGOCD_SERVER",

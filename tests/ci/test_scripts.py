@@ -75,10 +75,16 @@ def test_a_bundle_from_an_archive_is_the_one_approved(
     assert {path.name for path in (folder / "models/fraud/1.0.0").iterdir()} == {
         path.name for path in fraud_bundle.iterdir()
     }
+    # An archive knows when it was made.
+    assert _made(folder / "models/fraud/1.0.0") == _made(fraud_bundle)
     other = f"sha256:{'0' * 64}"
     status, _, error = _run("bundle", folder, environment, **settings, BUNDLE_DIGEST=other)
     assert status == 1
     assert f"came out as {approved}, but {other} was approved" in error
+
+
+def _made(folder: Path) -> int:
+    return int((folder / "manifest.json").stat().st_mtime)
 
 
 @pytest.mark.parametrize(
@@ -88,12 +94,15 @@ def test_a_bundle_from_an_archive_is_the_one_approved(
         ({"MODEL": "fraud'; id; '"}, "MODEL is"),
         ({"VERSION": "1.0"}, "VERSION is '1.0'"),
         ({"BUNDLE_DIGEST": "sha256:12"}, "BUNDLE_DIGEST is 'sha256:12'"),
+        ({"CREATED": "yesterday"}, "CREATED is 'yesterday', but must be a time as 2026-11-26T05:05:49Z"),
+        ({"CREATED": "2026-13-26T05:05:49Z"}, "CREATED is '2026-13-26T05:05:49Z', which is no time"),
         ({"VERSION": "1.0.1"}, "holds no folder fraud/1.0.1"),
         ({"ARCHIVE": "http://127.0.0.1:9/fraud.tar.gz"}, "cannot be fetched"),
     ],
 )
-def test_a_bundle_that_cannot_be_had_says_why(
+def test_a_bundle_that_cannot_be_had_says_why(  # noqa: PLR0917 - fixtures
     archive: Path,
+    fraud_bundle: Path,
     make_repository: Callable[..., Path],
     environment: dict[str, str],
     settings: dict[str, str],
@@ -102,7 +111,7 @@ def test_a_bundle_that_cannot_be_had_says_why(
     given = {
         "MODEL": "fraud",
         "VERSION": "1.0.0",
-        "BUNDLE_DIGEST": f"sha256:{'0' * 64}",
+        "BUNDLE_DIGEST": digest.of_file(fraud_bundle / "manifest.json"),
         "ARCHIVE": str(archive),
     }
     status, _, error = _run("bundle", make_repository(), environment, **given | settings)
@@ -117,9 +126,15 @@ def test_a_bundle_is_exported_where_no_archive_is_given(
     settings = {"MODEL": "fraud", "VERSION": "1.2.3"}
     status, _, error = _run("bundle", folder, environment, **settings, BUNDLE_DIGEST=f"sha256:{'0' * 64}")
     assert status == 1
+    assert "the image will not tell how old fraud 1.2.3 is: give CREATED for that" in error
     (made,) = re.findall(r"came out as (sha256:\w+)", error)
     assert made == digest.of_file(folder / "models/fraud/1.2.3/manifest.json")
     assert _run("bundle", folder, environment, **settings, BUNDLE_DIGEST=made)[0] == 0
+    # Not when it was exported here: who approved it knows.
+    assert _made(folder / "models/fraud/1.2.3") == 0
+    settings |= {"CREATED": "2020-02-03T04:05:06Z"}
+    assert _run("bundle", folder, environment, **settings, BUNDLE_DIGEST=made)[0] == 0
+    assert _made(folder / "models/fraud/1.2.3") == 1_580_702_706
 
 
 # --- .ci/release and .ci/promote

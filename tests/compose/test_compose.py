@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "kustomize" / "monitoring"
 _LOADER = Path(__file__).parent / "loader"
 _VARIABLES = {"FOREST_IMAGE": "localhost/fraud:1.0.0", "POSTGRES_PASSWORD": "a", "GRAFANA_PASSWORD": "b"}
-SERVICES = ["grafana", "mlflow", "postgres", "prometheus", "server"]
+SERVICES = ["alertmanager", "grafana", "mlflow", "postgres", "prometheus", "server"]
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +145,7 @@ def test_mlflow_waits_for_its_database_and_tells_nobody(services: dict[str, Any]
     assert mlflow["environment"]["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
-# --- Prometheus and Grafana
+# --- Prometheus, Alertmanager and Grafana
 
 
 def test_prometheus_asks_services_that_are_there(services: dict[str, Any]) -> None:
@@ -164,6 +164,17 @@ def test_prometheus_finds_its_rules(services: dict[str, Any]) -> None:
     (pattern,) = yaml.safe_load((MONITORING / "prometheus.yaml").read_text())["rule_files"]
     folder = mounts["/etc/prometheus/" + pattern.removesuffix("/*.yaml")]
     assert list((ROOT / folder).glob("*.yaml"))
+
+
+def test_prometheus_finds_alertmanager_and_that_its_routes(services: dict[str, Any]) -> None:
+    (found,) = yaml.safe_load((MONITORING / "prometheus.yaml").read_text())["alerting"]["alertmanagers"]
+    alertmanager = services["alertmanager"]
+    assert found["static_configs"] == [{"targets": [f"alertmanager:{alertmanager['ports'][0]['target']}"]}]
+    mounts = {volume["target"]: volume["source"] for volume in alertmanager["volumes"]}
+    flags = dict(flag.split("=", 1) for flag in alertmanager["command"])
+    # What amtool checks, in tests/kustomize/monitoring.
+    assert ROOT / mounts[flags["--config.file"]] == MONITORING / "alertmanager.yaml"
+    assert flags["--storage.path"] in mounts
 
 
 def test_grafana_finds_its_source_and_its_dashboards(services: dict[str, Any]) -> None:

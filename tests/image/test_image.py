@@ -1,10 +1,12 @@
 """What an image holds, and what it does under the limits of a restricted pod."""
 
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 import tomllib
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from model_bundle import digest
+from model_bundle import created, digest
 
 _ROOT = Path(__file__).parents[2]
 _SERVER = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -46,6 +48,7 @@ def test_the_configuration_says_how_to_run_it_and_what_it_is(image: Any, fraud_b
         "org.opencontainers.image.description": "A gRPC server of the Random Forest fraud 1.0.0",
         "org.opencontainers.image.version": f"1.0.0-{_SERVER}",
         "org.opencontainers.image.base.name": "localhost/base",
+        "org.opencontainers.image.created": _created(fraud_bundle),
         "forest-serving.model": "fraud",
         "forest-serving.version": "1.0.0",
         "forest-serving.bundle-digest": digest.of_file(fraud_bundle / "manifest.json"),
@@ -71,6 +74,7 @@ def test_our_layers_hold_what_serving_needs_and_nothing_else(image: Any, fraud_b
         and not path.match("requirements*.txt")
     }
     bundle = {f"models/fraud/1.0.0/{path.name}" for path in fraud_bundle.iterdir()}
+    bundle.add("models/fraud/1.0.0.created")
     compiled = {re.sub(r"([^/]+)\.py$", r"__pycache__/\1.cpython-311.pyc", name) for name in sources}
     assert ours == sources | bundle | {name for name in compiled if name.endswith(".pyc")}
 
@@ -130,6 +134,8 @@ def test_the_same_inputs_give_the_same_layers_and_sbom(  # noqa: PLR0917 - fixtu
     context = write_context(tmp_path / "again")
     for path in context.rglob("*"):
         path.chmod(0o700 if path.is_dir() or path.name == "build.sh" else 0o600)
+        if path.name != "manifest.json":
+            os.utime(path, (1e9, 1e9))
     said = _make(context, builder, **settings, IMAGE="localhost/again")
     assert said.returncode == 0, said.stderr
     # Other modes are other files to buildah: it ran everything again, as another machine would.
@@ -137,7 +143,8 @@ def test_the_same_inputs_give_the_same_layers_and_sbom(  # noqa: PLR0917 - fixtu
     assert len(ran) == 3
     assert not any("Using cache" in line for line in ran)
     config, _ = push(said.stdout.splitlines()[-3])
-    assert config["rootfs"]["diff_ids"] == image.config["rootfs"]["diff_ids"]
+    # Its layers are in it, by their digests; its own digest is the image's.
+    assert config == image.config
     assert (context / "build" / image.sbom.name).read_bytes() == image.sbom.read_bytes()
 
 
@@ -170,6 +177,11 @@ def test_in_a_restricted_pod_it_serves_and_drains(
     for label, probability, expected_label, expected_probability in answer["answers"]:
         assert (label, probability) == (expected_label, pytest.approx(expected_probability, abs=1e-6))
     assert {label for label, *_ in answer["answers"]} == {"legitimate", "fraud"}
+    made = int((fraud_bundle / "manifest.json").stat().st_mtime)
+    told = container.execute(_SCRAPE)
+    told = dict(re.findall(r'^(model_\w+){model="fraud",version="1.0.0"} (\S+)$', told, re.MULTILINE))
+    assert float(told["model_created_timestamp_seconds"]) == made
+    assert float(told["model_age_seconds"]) == pytest.approx(time.time() - made, abs=60)
     assert answer["answered_by"] == ["1.0.0", found]
     assert answer["model"] == ["fraud", "1.0.0", found, ""]
     assert answer["violation"].startswith("INVALID_ARGUMENT rows[0].Time")
@@ -196,6 +208,10 @@ def test_in_a_restricted_pod_it_serves_and_drains(
     assert json.loads(container.log[-1])["message"] == "stopped"
 
 
+_SCRAPE = """
+import urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:9464/metrics", timeout=9).read().decode())
+"""
 _WRITE_EVERYWHERE = """
 import os
 written = []
@@ -235,7 +251,11 @@ def test_with_another_bundle_pinned_it_is_not_ready(start: Callable[..., Any], f
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("models/fraud/1.0.0/model.onnx", "model.onnx: its digest is"), ("pyproject.toml", "SERVER_VERSION")],
+    [
+        ("models/fraud/1.0.0/model.onnx", "model.onnx: its digest is"),
+        ("models/fraud/1.0.0/manifest.json", "CREATED: '2096-10-02T07:06:40Z' is yet to come"),
+        ("pyproject.toml", "SERVER_VERSION"),
+    ],
 )
 def test_a_bundle_that_would_be_refused_makes_no_image(  # noqa: PLR0917 - fixtures
     image: Any,
@@ -252,12 +272,38 @@ def test_a_bundle_that_would_be_refused_makes_no_image(  # noqa: PLR0917 - fixtu
     if name == "pyproject.toml":
         # The script takes the version from the line, the check from what TOML says.
         path.write_text(path.read_text().replace('version = "', "version = '", 1).replace('"\n', "'\n"))
+    elif name.endswith("manifest.json"):
+        os.utime(path, (4e9, 4e9))
     else:
         path.write_bytes(path.read_bytes()[:-1] + b"x")
     said = _make(context, builder, **settings, IMAGE="localhost/refused")
     assert said.returncode != 0
     assert text in said.stdout + said.stderr
     assert not (context / "build").exists()
+
+
+def _created(folder: Path) -> str:
+    return created.to_text(int((folder / "manifest.json").stat().st_mtime))
+
+
+def test_an_image_of_a_bundle_without_a_time_tells_none(  # noqa: PLR0917 - fixtures
+    image: Any,
+    builder: dict[str, str],
+    settings: dict[str, str],
+    write_context: Callable[[Path], Path],
+    push: Callable[[str], Any],
+    tmp_path: Path,
+) -> None:
+    context = write_context(tmp_path / "context")
+    os.utime(context / "models/fraud/1.0.0/manifest.json", (0, 0))
+    said = _make(context, builder, **settings, IMAGE="localhost/timeless")
+    assert said.returncode == 0, said.stderr
+    config, layers = push(said.stdout.splitlines()[-3])
+    assert "org.opencontainers.image.created" not in config["config"]["Labels"]
+    with tarfile.open(layers[-1]) as layer:
+        assert not [name for name in layer.getnames() if name.endswith(".created")]
+    # Models share all layers but that of the bundle, which alone knows a time.
+    assert config["rootfs"]["diff_ids"][:-1] == image.config["rootfs"]["diff_ids"][:-1]
 
 
 def _make(context: Path, environment: dict[str, str], **settings: str) -> subprocess.CompletedProcess[str]:

@@ -235,6 +235,8 @@ def test_workers_do_not_outlive_their_supervisor(start: Callable[..., Any]) -> N
     process.process.kill()
     process.process.wait(20)
     _wait(lambda: not any(_alive(worker) for worker in workers), 30)
+    # What they wrote last may still be on its way.
+    process._reader.join(20)
     log = "".join(process.log)
     assert log.count("the supervisor has gone") == 2
     assert log.count(": stopped") == 2

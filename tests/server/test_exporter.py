@@ -19,10 +19,16 @@ from server.store import Store
 @pytest.fixture
 def target(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Return the port of an exporter that has little patience."""
-    monkeypatch.setattr(exporter, "_TIMEOUT", 1.0)
+    for name in ("_ASKING", "_TIMEOUT"):
+        monkeypatch.setattr(exporter, name, 1.0)
     listeners = port.listen("127.0.0.1", 0)
+    for each in listeners:
+        # Connections have it from there: who does not read holds up who answers.
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     store = Store()
     store.cells("forest_workers", {})[0] = 1
+    for version in range(1_000):
+        store.cells("forest_rows_total", {"model": "fraud", "version": str(version)})
     ours, theirs = socket.socketpair()
     served = Exporter(listeners, [store], 3600, os.getpid())
     thread = exporter.threading.Thread(target=served.serve, args=(theirs,))
@@ -47,6 +53,10 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def scrapers() -> list[exporter.threading.Thread]:
+    return [each for each in exporter.threading.enumerate() if each.name == "scrape"]
 
 
 def gone(connection: socket.socket) -> bool:
@@ -95,13 +105,37 @@ def test_who_asks_a_byte_at_a_time_is_sent_away_all_the_same(target: int) -> Non
 
 def test_many_at_once_are_bounded_and_those_who_come_later_are_served(target: int) -> None:
     connections = [socket.create_connection(("127.0.0.1", target)) for _ in range(100)]
-    scrapers = [each for each in exporter.threading.enumerate() if each.name == "scrape"]
-    assert len(scrapers) <= exporter._CONNECTIONS
+    # Some are just ending.
+    assert len(scrapers()) <= 2 * exporter._CONNECTIONS
     for each in connections:
         assert gone(each)
         each.close()
-    until(lambda: not [each for each in exporter.threading.enumerate() if each.name == "scrape"])
+    until(lambda: not scrapers())
     assert "forest_workers" in scrape(target)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\n", b"GET /metrics HTTP/1.1\r\n\r\n"])
+def test_who_is_slow_to_ask_or_to_read_loses_and_not_who_asks(
+    target: int, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    for name in ("_ASKING", "_TIMEOUT"):
+        monkeypatch.setattr(exporter, name, 1000.0)
+    monkeypatch.setattr(exporter, "_SLOW", 0.0)
+    slow = []
+    for _ in range(exporter._CONNECTIONS):
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        connection.connect(("127.0.0.1", target))
+        connection.sendall(sent)
+        slow.append(connection)
+    until(lambda: len(scrapers()) == exporter._CONNECTIONS)
+    assert "forest_workers" in scrape(target)
+    # One has lost, and no other one.
+    until(lambda: len(scrapers()) == exporter._CONNECTIONS - 1)
+    if not sent.endswith(b"\r\n\r\n"):
+        assert gone(slow[0])
+    for connection in slow:
+        connection.close()
 
 
 def test_who_finds_no_thread_is_sent_away_and_the_next_one_is_served(

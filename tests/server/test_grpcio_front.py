@@ -25,8 +25,10 @@ from google.rpc import error_details_pb2, status_pb2
 
 from server import grpcio_front
 from server.call import Call, Exchange, Method, Subscription, Unary, Work
+from server.calls import Calls
 from server.grpcio_front import GrpcioFront
 from server.status import Code, StatusError, exhausted, invalid_request
+from server.store import Store
 
 _ALONE = {grpcio_front._REQUEST}
 _LONG = 10.0
@@ -70,9 +72,12 @@ def start() -> Iterator[Callable[..., GrpcioFront]]:
     fronts: list[GrpcioFront] = []
 
     def start(
-        methods: Mapping[str, Method], *options: tuple[str, int], exchange_age: float = math.inf
+        methods: Mapping[str, Method],
+        *options: tuple[str, int],
+        exchange_age: float = math.inf,
+        calls: Calls | None = None,
     ) -> GrpcioFront:
-        front = GrpcioFront("front", methods, "localhost:0", options, exchange_age=exchange_age)
+        front = GrpcioFront("front", methods, "localhost:0", options, exchange_age=exchange_age, calls=calls)
         front.start()
         fronts.append(front)
         return front
@@ -415,6 +420,35 @@ def test_a_client_that_sends_no_message_is_told_so(start: Callable[..., GrpcioFr
             error = _error(lambda path=path: list(channel.stream_stream(path)(iter([]), timeout=_LONG)))
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert "without a request" in error.details()
+
+
+def test_a_call_that_ends_before_its_message_counts_none_and_who_goes_has_cancelled_it(
+    start: Callable[..., GrpcioFront],
+) -> None:
+    store = Store()
+    front = start({"/t/Echo": Unary(_echo), "/t/Watch": News().method}, calls=Calls(store))
+
+    def counted(name: str, **labels: str) -> int:
+        return sum(
+            cells[0]
+            for key, cells in store.read().items()
+            if key.name == name and labels.items() <= dict(key.labels).items()
+        )
+
+    sent: queue.SimpleQueue[None] = queue.SimpleQueue()
+    with _channel(front) as channel:
+        for number, path in enumerate(("/t/Echo", "/t/Watch"), 1):
+            call = channel.stream_stream(path)(iter(sent.get, None), timeout=60)
+            assert _eventually(lambda number=number: counted("grpc_server_started_total") == 2 * number - 1)
+            call.cancel()
+            sent.put(None)
+            assert _eventually(lambda: front._open == _ALONE)
+            _error(lambda path=path: list(channel.stream_stream(path)(iter([]), timeout=_LONG)))
+            assert _eventually(lambda: front._open == _ALONE)
+    for method in ("Echo", "Watch"):
+        for code in ("Canceled", "InvalidArgument"):
+            assert counted("grpc_server_handled_total", grpc_method=method, grpc_code=code) == 1
+    assert counted("grpc_server_msg_received_total") == counted("grpc_server_msg_sent_total") == 0
 
 
 def test_clients_that_cancel_leave_nothing_behind(start: Callable[..., GrpcioFront]) -> None:
@@ -929,6 +963,36 @@ def test_stop_cancels_after_its_grace_what_does_not_end(start: Callable[..., Grp
         front.stop(0.2)
         assert _error(lambda: next(call)).code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
         requests.put(None)
+
+
+@pytest.mark.parametrize("kind", [Unary, Exchange])
+def test_stop_does_not_wait_for_a_thread_that_hangs_and_says_so(
+    start: Callable[..., GrpcioFront],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: type[Unary | Exchange],
+) -> None:
+    monkeypatch.setattr(grpcio_front, "_CANCELLING", 0.1)
+    burst = _Burst()
+
+    def long(_data: bytes, _call: Call) -> Work:
+        yield
+        return burst.hold(b"", _call)
+
+    # By the front's own thread, and by that of its turns.
+    front = start({"/t/Hang": kind(burst.hold if kind is Unary else long)})
+    with _channel(front) as channel:
+        call = channel.stream_stream("/t/Hang")(iter([b""]), timeout=60)
+        assert burst.entered.wait(_LONG)
+        assert front.stop(0.1) is False
+        assert "hangs" in caplog.text
+        burst.go.set()
+        for thread in (front._thread, front._turns._thread):
+            front._turns._queue.put(None)
+            thread.join(_LONG)
+        front._server.destroy()
+        with pytest.raises(grpc.RpcError):
+            next(call)
 
 
 def test_stop_ends_subscriptions_at_once(start: Callable[..., GrpcioFront]) -> None:

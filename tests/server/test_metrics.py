@@ -125,6 +125,30 @@ def test_a_model_is_told_once_with_its_metrics_and_its_age() -> None:
     assert len([name for name, _ in found if name.startswith("model_")]) == 5
 
 
+def test_whatever_a_manifest_calls_its_metrics_no_series_is_told_twice() -> None:
+    store = Store()
+    # Those of a histogram, and two that come to the same.
+    of_histogram = {"score_sum": 1, "score_count": 1, "score_bucket": 1, "score_created": 1}
+    model(store, f1=0.5, f1_score=0.25, age_seconds=1, **of_histogram)
+    store.cells("model_score", MODEL | {"bounds": "[0.5]"}, 3)[0] = 3
+    found = samples(store)
+    # What has the very name is it.
+    assert of(found, "model_f1_score", **MODEL) == 0.25
+    assert of(found, "model_score_count", **MODEL) == 3
+    assert not [labels for name, labels in found if name == "model_score_bucket" and len(labels) != 3]
+    model(other := Store(), f1=0.5)
+    assert of(samples(other), "model_f1_score", **MODEL) == 0.5
+
+
+def test_no_age_is_told_of_a_model_of_which_nothing_tells_it() -> None:
+    store = Store()
+    labels = MODEL | {"digest": "sha256:0", "task": "regression", "created": "", "metrics": "{}"}
+    store.cells("model", labels, 2)[0] = 1
+    told = {name for name, _ in samples(store)}
+    assert {"model_info", "model_ready"} <= told
+    assert not {"model_age_seconds", "model_created_timestamp_seconds"} & told
+
+
 def test_drift_is_told_with_what_chance_says_of_it() -> None:
     store = Store()
     model(store)

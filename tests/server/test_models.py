@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import weakref
 from collections.abc import Callable
@@ -11,8 +12,9 @@ import pytest
 
 from model_bundle import digest
 from server.call import Call
-from server.models import Models
+from server.models import MODEL, Models
 from server.status import Code, StatusError
+from server.store import Store
 
 
 def _load(folder: Path) -> Models:
@@ -59,6 +61,26 @@ def test_models_are_listed_by_name_and_then_by_descending_version(
         "1.0.0",
     ]
     assert models.names() == {"another": True, "mixed": True, "mixed-b": True}
+
+
+def test_a_model_is_told_with_the_time_beside_it(
+    tmp_path: Path, write_mixed: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_mixed(tmp_path, version="1.1.0")
+    os.utime(write_mixed(tmp_path) / "manifest.json", (0, 0))
+    os.utime(write_mixed(tmp_path, version="1.2.0") / "manifest.json", (1e9, 1e9))
+    (tmp_path / "mixed" / "1.1.0.created").write_text("2020-02-03T04:05:06Z\n")
+    store = Store()
+    models = Models(tmp_path, store=store)
+    models.load()
+    assert [model.refusal for model in models.found] == ["", "", ""]
+    told = [dict(labels) for name, labels in store.read() if name == MODEL]
+    assert {each["version"]: each["created"] for each in told} == {
+        "1.0.0": "",
+        "1.1.0": "1580702706",
+        "1.2.0": "1000000000",
+    }
+    assert not caplog.records
 
 
 def test_what_is_no_model_and_version_is_left_alone(

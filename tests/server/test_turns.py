@@ -21,8 +21,7 @@ def turns() -> Iterator[Turns]:
     started = Turns("turns")
     started.start()
     yield started
-    started.stop()
-    assert not started._thread.is_alive()
+    assert started.stop(_LONG)
 
 
 class Results(queue.SimpleQueue[bytes | BaseException]):
@@ -121,7 +120,7 @@ def test_stop_ends_when_all_work_is_done() -> None:
     results = Results()
     for name in "abc":
         turns.add(_steps(5, [], name), _call(), results.put)
-    turns.stop()
+    assert turns.stop(_LONG)
     assert [results.get_nowait() for _ in range(3)] == [b"a", b"b", b"c"]
 
 

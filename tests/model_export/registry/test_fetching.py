@@ -1,24 +1,28 @@
 """A bundle comes back as it was registered, or not at all."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from model_bundle import bundle, digest
+from model_bundle import bundle, created, digest
 from model_export.__main__ import main
 from model_export.registry.connection import connect
-from model_export.registry.run import DIGEST
+from model_export.registry.run import CREATED, DIGEST
 
 Command = Callable[..., Any]
+# 2020-02-03T04:05:06Z
+_MADE = 1_580_702_706
 
 
 @pytest.fixture
 def made(begun: None, forest_export: Command, bundle_of: Callable[..., Path]) -> Path:
     """Return a bundle that is tracked, and approved for production."""
     folder = bundle_of()
+    os.utime(folder / "manifest.json", (_MADE, _MADE))
     run = forest_export("track", folder).run
     forest_export("promote", "--run-id", run, "--to", "production")
     return folder
@@ -38,9 +42,29 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_it_comes_back_the_same_and_is_proved(forest_export: Command, made: Path, place: Path) -> None:
     told = forest_export("fetch", "fraud@production", "--out", "back")
     assert (told.status, told.err) == (0, "")
-    assert told.out == f"back/fraud/1.0.0\ndigest     {digest.of_file(made / 'manifest.json')}\n"
+    assert told.out == (
+        f"back/fraud/1.0.0\ndigest     {digest.of_file(made / 'manifest.json')}\n"
+        f"created    {created.to_text(_MADE)}\n"
+    )
+    # Whatever is made of it tells the same age.
+    assert (place / "back/fraud/1.0.0/manifest.json").stat().st_mtime == _MADE
     assert files(place / "back") == {f"fraud/1.0.0/{name}": data for name, data in files(made).items()}
     bundle.load(place / "back" / "fraud" / "1.0.0").session.close()
+
+
+@pytest.mark.usefixtures("made")
+@pytest.mark.parametrize("noted", [None, "soon", "2999-01-01T00:00:00Z"])
+def test_a_bundle_of_which_no_good_time_is_noted_was_made_when_it_was_registered(
+    forest_export: Command, place: Path, noted: str | None
+) -> None:
+    client = connect(None).client
+    if noted is None:
+        client.delete_model_version_tag("fraud", "1", CREATED)
+    else:
+        client.set_model_version_tag("fraud", "1", CREATED, noted)
+    registered = client.get_model_version("fraud", "1").creation_timestamp // 1000
+    assert forest_export("fetch", "fraud@production", "--out", "back").status == 0
+    assert (place / "back/fraud/1.0.0/manifest.json").stat().st_mtime == registered
 
 
 def test_what_is_there_already_is_proved_and_left(forest_export: Command, made: Path) -> None:

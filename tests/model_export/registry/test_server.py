@@ -9,7 +9,7 @@ import pytest
 from gitops.registry import Credentials, Registry
 from gitops.release import Release
 from gitops.service import ServiceError
-from model_bundle import bundle, digest
+from model_bundle import bundle, created, digest
 
 Command = Callable[..., Any]
 
@@ -64,7 +64,8 @@ def test_the_whole_way(
 
     told = forest_export("fetch", "fraud@production", "--out", "back")
     assert told.status == 0, told.err
-    assert told.out == f"back/fraud/1.1.0\ndigest     {found}\n"
+    made = created.to_text(int((second / "manifest.json").stat().st_mtime))
+    assert told.out == f"back/fraud/1.1.0\ndigest     {found}\ncreated    {made}\n"
     kept.write_bytes(b"another")
     told = forest_export("fetch", "fraud@production", "--out", "again")
     assert told.status == 1

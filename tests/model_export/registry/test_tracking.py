@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from model_bundle import bundle, digest
+from model_bundle import bundle, created, digest
 from model_export import recipe as recipes
 from model_export.recipe import Recipe
 from model_export.registry.connection import connect
@@ -46,7 +46,12 @@ def test_a_tracked_export_is_logged_whole(forest_export: Command, place: Path) -
     folder = place / "models" / "fraud" / "1.1.0"
     # Nothing of MLflow is in it.
     assert files(folder) == files(place / "elsewhere" / "fraud" / "1.1.0")
-    assert told.out.splitlines()[1:-1] == plain.out.splitlines()[1:]
+    # Each was made at its own time.
+    made = created.to_text(int((folder / "manifest.json").stat().st_mtime))
+    lines = told.out.splitlines()
+    assert lines[2] == f"created    {made}"
+    other = plain.out.splitlines()
+    assert lines[1:2] + lines[3:-1] == other[1:2] + other[3:]
 
     manifest, found = bundle.read_manifest(folder)
     client = connect(None).client
@@ -69,6 +74,7 @@ def test_a_tracked_export_is_logged_whole(forest_export: Command, place: Path) -
     assert version.run_id == told.run
     assert version.tags["forest.version"] == "1.1.0"
     assert version.tags["forest.bundle_digest"] == found == run.data.tags["forest.bundle_digest"]
+    assert version.tags["forest.created"] == made == run.data.tags["forest.created"]
     assert version.current_stage in (None, "None")
     # The files themselves, and no pickle: nothing else is among the artifacts.
     (logged,) = (place / "mlruns" / "artifacts" / "fraud").glob("*/artifacts")

@@ -288,8 +288,9 @@ def test_an_orphan_without_a_record_goes_and_an_open_file_is_left_alone(make, mo
     killed(folder, '{"a":')
     assert len(list(folder.iterdir())) == 2
     audit = make()
-    assert len(list(folder.glob("*.jsonl.open"))) == 2
-    assert list(folder.glob("*.jsonl")) == []
+    (path,) = folder.iterdir()
+    assert path.read_text().count("\n") == 1
+    assert path.name.endswith(".jsonl.open")
     record(other, model, "more")
     for each in (other, audit):
         each.close()
@@ -390,6 +391,28 @@ def test_who_wrote_for_another_thread_does_not_hide_that_it_failed(make, model, 
     assert len(failures) == 2
     monkeypatch.undo()
     audit.close()
+
+
+def test_a_disk_that_hangs_holds_up_no_end_and_what_is_lost_is_told(make, model, monkeypatch, caplog):
+    audit = make("best-effort")
+    hung, again = threading.Event(), threading.Event()
+
+    def hang(_data: bytes, *, durably: bool) -> None:
+        assert not durably
+        hung.set()
+        again.wait()
+
+    monkeypatch.setattr(audit._files, "write", hang)
+    record(audit, model, "one", "two")
+    assert hung.wait(10)
+    # These wait for their turn.
+    record(audit, model, "three")
+    list(audit.rows(a_call("four"), model, np.ones((3, 5), np.float32), np.ones(3)))
+    audit.close(0.01)
+    assert audit.dropped[0] == 6
+    assert "does not answer, and its file is left open: 6 records are lost" in caplog.text
+    again.set()
+    audit._thread.join(10)
 
 
 def _failing(_data: bytes, *, durably: bool) -> None:
@@ -534,14 +557,69 @@ def test_an_erasure_that_has_no_room_changes_nothing_and_takes_none(make, model,
         ballast = folder / "ballast"
         with pytest.raises(OSError, match="No space left"):
             ballast.write_bytes(bytes(64 * 1024))
-        (path,) = folder.glob("*.jsonl")
         assert main(["erase", str(folder), "--request-id", "7"]) == 2
-        assert f"{path}: No space left" in capsys.readouterr().err
+        # Nor is there any for what would tell of it.
+        assert f"{folder / 'erasures.log'}: No space left" in capsys.readouterr().err
+        assert (folder / "erasures.log").read_bytes() == b""
         assert ids(folder) == list(map(str, range(50)))
         assert list(folder.glob(".*")) == []
         ballast.unlink()
         assert main(["erase", str(folder), "--request-id", "7"]) == 0
         assert len(ids(folder)) == 49
+
+
+def test_an_erasure_that_a_full_disk_ends_tells_what_it_has_erased(make, model, folder, capsys):
+    with small_disk(folder):
+        for request_ids in (["7"], [*map(str, range(50))]):
+            audit = make()
+            record(audit, model, *request_ids)
+            audit.close()
+        _, large = files.closed(folder)
+        ballast = folder / "ballast"
+        with pytest.raises(OSError, match="No space left"):
+            ballast.write_bytes(bytes(64 * 1024))
+        # Room for the journal, and for what a file is replaced by that is as small as the first.
+        os.truncate(ballast, ballast.stat().st_size - 2 * 4096)
+        command = ["erase", str(folder), "--request-id", "7", "absent"]
+        assert main(command) == 2
+        assert f"{large}: No space left" in capsys.readouterr().err
+        assert ids(folder) == list(map(str, range(50)))
+        assert list(folder.glob(".*")) == []
+        ballast.unlink()
+        assert main(command) == 0
+        told = [json.loads(line) for line in (folder / "erasures.log").read_text().splitlines()]
+        assert [(each["requests"], each["records"], each["complete"]) for each in told] == [
+            (2, 1, False),
+            (2, 1, True),
+        ]
+        assert "7" not in ids(folder)
+
+
+def test_a_file_that_a_server_deletes_meanwhile_holds_up_nothing(make, model, folder, capsys, monkeypatch):
+    audit = make(size=1)
+    for request_id in ("1", "2", "3"):
+        record(audit, model, request_id, request_id)
+        audit.commit()
+    audit.close()
+    first, second, _ = files.closed(folder)
+    closed, replace = files.closed, files.replace
+
+    def listed(folder: Path) -> list[Path]:
+        found = closed(folder)
+        first.unlink(missing_ok=True)
+        return found
+
+    def replace_late(path: Path, data: bytes) -> None:
+        if path == second:
+            path.unlink()
+        replace(path, data)
+
+    monkeypatch.setattr(files, "closed", listed)
+    monkeypatch.setattr(files, "replace", replace_late)
+    assert main(["verify", str(folder)]) == 0
+    capsys.readouterr()
+    assert main(["erase", str(folder), "--request-id", "1", "2", "3"]) == 0
+    assert capsys.readouterr().out == "erased 2 records from 1 of 1 files\n"
 
 
 def test_verify_finds_what_is_no_record(make, model, folder, capsys):
