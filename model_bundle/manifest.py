@@ -14,6 +14,10 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 SCHEMA_VERSION = 1
+
+SCORE = "score"
+"""What a model's score is called beside its features: no feature may be."""
+
 # What a manifest has for its task only.
 _OF_TASK = {"binary_classification": ("labels", "threshold", "risk_levels"), "regression": ("interval",)}
 
@@ -286,6 +290,8 @@ def _features(node: _Node) -> tuple[Feature, ...]:
     names = [feature.name for feature in features]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise node.error(f"{', '.join(repeated)} appears twice")
+    if SCORE in names:
+        raise node.error(f"{SCORE!r} is what a model's own score is called beside them")
     return features
 
 

@@ -12,12 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_bundle import digest
-from model_bundle.manifest import Feature, Manifest
+from model_bundle.manifest import SCORE, Feature, Manifest
 
 REFERENCE = "reference.json"
-
-SCORE = "score"
-"""What the score is called beside the features."""
 
 Counts = NDArray[np.int64]
 """How many rows are in which bin of a histogram, or of several, one after another."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_bundle.encoding import Encoder, InvalidRow, Value
-from model_bundle.manifest import Feature, ManifestError, Missing, check_name
+from model_bundle.manifest import SCORE, Feature, ManifestError, Missing, check_name
 from model_export import recipes
 from model_export.cell import Reader
 from model_export.error import ExportError
@@ -191,6 +191,11 @@ class Recipe:
         names = [feature.name for feature in self.features]
         if not names or len(set(names)) < len(names):
             raise self._error("features: none, or one that appears twice")
+        if SCORE in names:
+            raise self._error(
+                f"a feature is called {SCORE!r}, as a model's own score is beside the features: "
+                "call it otherwise, in the table too"
+            )
         if own := [name for name in (*self.target.columns, *self.unused) if name in names]:
             raise self._error(f"{', '.join(own)}: the target, or unused, and so no feature")
         for feature in self.features:

@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from model_bundle.reference import SCORE
+from model_bundle.manifest import SCORE
 from server import VERSION, usage
 from server.calls import BOUNDS
 from server.drift import Drift, Feature

@@ -145,6 +145,7 @@ BOTH = [
 ]  # fmt: skip
 READER_ALONE = [
     ("features.1.name", "Amount", "features: Amount appears twice"),
+    ("features.1.name", "score", "features: 'score' is what a model's own score is called"),
     ("features.0.minimum", 30, "features[0]: minimum 30.0 is above maximum 25.5"),
     ("features.2.minimum", 0, "features[2]: minimum and maximum go together"),
     ("risk_levels.0.minimum", 0.1, "risk_levels: the levels' minimums do not ascend from 0"),

@@ -28,6 +28,10 @@ def test_refuses_a_number_of_trees_that_makes_probabilities_inexact(trees: objec
         ),
         ({"features": ()}, "features: none, or one that appears twice"),
         ({"features": (number("Age", ""), number("Age", ""))}, "features: none, or one that appears twice"),
+        (
+            {"features": (number("Age", ""), number("score", ""))},
+            "a feature is called 'score', as a model's own",
+        ),
         ({"features": (number("Class", ""),)}, "Class: the target, or unused, and so no feature"),
         ({"features": (number("Age", ""),), "unused": ("Age",)}, "Age: the target, or unused"),
         ({"features": (number("Age", "", missing="impute"),)}, "Age: what is imputed, and missing='impute'"),
