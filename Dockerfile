@@ -115,12 +115,14 @@ COPY --from=build /opt/forest/app /opt/forest/app
 COPY --from=build /models /models
 # Nothing writes a file, so the root may be read-only. The telemetry must be off before the library is loaded. The
 # server scores one row at a time: more threads of OpenBLAS, one for each core of the node, would only cost memory.
+# So would a heap of malloc's for each of gRPC's threads: docs/benchmarks.md, "Memory over time".
 ENV PYTHONPATH=/opt/forest/app:/opt/forest/packages \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1 \
     ORT_DISABLE_TELEMETRY=1 \
     OPENBLAS_NUM_THREADS=1 \
+    MALLOC_ARENA_MAX=2 \
     FOREST_HOST=[::] \
     FOREST_MODELS=/models
 LABEL org.opencontainers.image.title="Forest Serving: ${MODEL}" \

@@ -12,6 +12,8 @@ from benchmarks.serving import Process
 
 PROCESSORS = 0.5
 MEBIBYTES = 512
+# As the image has it.
+ENVIRONMENT = ("env", "MALLOC_ARENA_MAX=2")
 # Calls a second that are asked for, and ms that the slowest hundredth may take.
 RATES = (1_200, 1_500)
 _P99 = 100.0
@@ -29,7 +31,7 @@ def measure(rounds: int) -> tuple[dict[str, list[load.Run]], float]:
     runs: dict[str, list[load.Run]] = {_TOP: [], **{f"{rate:,}": [] for rate in RATES}}
     with (
         limits.limited(PROCESSORS, MEBIBYTES) as held,
-        Process(subjects.server_command(models), prefix=held.prefix) as process,
+        Process(subjects.server_command(models), prefix=[*held.prefix, *ENVIRONMENT]) as process,
     ):
         subject = subjects.predict(process, models)
         for number in range(rounds):

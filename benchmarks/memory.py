@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-# Of their own, now; and with the files that are mapped, at most until now.
+# Of their own, now; with the files that are mapped; and with these, at most until now.
 ANONYMOUS = "RssAnon"
+RESIDENT = "VmRSS"
 PEAK = "VmHWM"
 
 

@@ -28,7 +28,7 @@ from forest.v1.prediction_service_pb2 import (
 
 from benchmarks import forest, limits, load, memory, rows, serving, subjects
 from benchmarks.candidates import PATH
-from benchmarks.container import MEBIBYTES, PROCESSORS
+from benchmarks.container import ENVIRONMENT, MEBIBYTES, PROCESSORS
 from benchmarks.environments import AbsentError
 from benchmarks.serving import Process
 
@@ -36,6 +36,7 @@ from benchmarks.serving import Process
 _ROWS_A_TURN = 60_000
 _CALLS_A_TURN = 3_000
 _MOST_ROWS = 8_192
+_BATCH = PATH + "Batch"
 _TOLERANCE = 1e-6
 _WARM_UP = 0.25
 # Pages that the allocator happens to hold move by about a megabyte.
@@ -74,7 +75,9 @@ def measure(minutes: float) -> tuple[list[Sample], str]:
             prefix, said = held.prefix, f"{PROCESSORS:g} processors and {MEBIBYTES} MiB"
         except AbsentError as error:
             prefix, said = [], f"nothing ({error})"
-        process = stack.enter_context(Process(subjects.server_command(models), prefix=prefix))
+        process = stack.enter_context(
+            Process(subjects.server_command(models), prefix=[*prefix, *ENVIRONMENT])
+        )
         process.ready(lambda: serving.ask_grpc(process.target, PATH, subjects.Row(models).request))
         caller = _Caller(process.target, models)
         order = random.Random(0)
@@ -98,13 +101,19 @@ class _Caller:
         self._row = subjects.Row(models)
         self._by_name = rows.request(subjects.bundle_folder(models), by_name=True).SerializeToString()
         values = self._row.values
-        self._wrong: Mapping[str, bytes] = {
-            "an unknown model": PredictRequest(model="nobody").SerializeToString(),
-            "no row": PredictRequest(model="fraud").SerializeToString(),
-            "a short row": _by_position(values[1:]),
-            "an infinity": _by_position([float("inf"), *values[1:]]),
-            "no message": b"\xff" * 64,
-            "too long a message": b"\x2a" + bytes(5 * 2**20),
+        endless = np.tile(np.array(values, np.float32), (_MOST_ROWS, 1))
+        endless[-1, -1] = np.inf
+        batch = PredictBatchRequest(model="fraud", matrix=subjects.matrix(endless)).SerializeToString()
+        few = _CALLS_A_TURN // 3
+        # A path, what it does not answer, and how often it is asked to.
+        self._wrong: Mapping[str, tuple[str, bytes, int]] = {
+            "an unknown model": (PATH, PredictRequest(model="nobody").SerializeToString(), few),
+            "no row": (PATH, PredictRequest(model="fraud").SerializeToString(), few),
+            "a short row": (PATH, _by_position(values[1:]), few),
+            "an infinity": (PATH, _by_position([float("inf"), *values[1:]]), few),
+            "no message": (PATH, b"\xff" * 64, few),
+            "too long a message": (PATH, b"\x2a" + bytes(5 * 2**20), 8),
+            "a batch with an infinity": (_BATCH, batch, 32),
         }
 
     def turn(self, order: random.Random) -> str:
@@ -118,8 +127,8 @@ class _Caller:
             count = round(512 ** order.random())
             return self._stream(count)
         if shape in self._wrong:
-            calls = _CALLS_A_TURN // 3 if shape != "too long a message" else 8
-            self._load(PATH, [self._wrong[shape]], received=0, calls=calls)
+            path, request, calls = self._wrong[shape]
+            self._load(path, [request], 0, calls, streams=1 if path == _BATCH else load.STREAMS)
         else:
             request = self._row.request if shape == "by position" else self._by_name
             answer = serving.ask_grpc(self._target, PATH, request)
@@ -129,12 +138,11 @@ class _Caller:
 
     def _batch(self, count: int) -> str:
         request = PredictBatchRequest(model="fraud", matrix=self._matrix(count)).SerializeToString()
-        path = PATH + "Batch"
-        answer = serving.ask_grpc(self._target, path, request)
+        answer = serving.ask_grpc(self._target, _BATCH, request)
         shape = f"a batch of {count}"
         self._check(shape, PredictBatchResponse.FromString(answer).classifications.probabilities)
         calls = min(max(_ROWS_A_TURN // count, 4), _CALLS_A_TURN)
-        self._load(path, [request], len(load.framed([answer])), calls, streams=1)
+        self._load(_BATCH, [request], len(load.framed([answer])), calls, streams=1)
         return shape
 
     def _stream(self, count: int) -> str:

@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-from model_bundle import bundle, created, reference
+from model_bundle import bundle, created, reference, runtime
 from model_bundle.bundle import MANIFEST, Bundle, BundleError
 from model_bundle.manifest import Manifest, ManifestError, check_name, version_key
 from model_bundle.reference import HistogramError
@@ -262,6 +262,7 @@ class Models:
             if model.bundle and model not in found:
                 # `flush` will not find it any more.
                 model.decisions.flush()
+        runtime.give_back()
 
     def find(self, name: str, version: str) -> Model:
         """Return a model; the highest version if none is named.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from queue import SimpleQueue
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from server import access, connections, port, tls, trace
 from server.access import Access, Policy
@@ -20,7 +20,6 @@ from server.call_log import CallLog
 from server.calls import Calls
 from server.catalog import Catalog
 from server.config import Config, SettingError
-from server.exporter import Exporter
 from server.followed import INTERVAL, Followed
 from server.grpcio_front import GrpcioFront
 from server.health import LIVENESS, READINESS, STARTUP, Health
@@ -33,6 +32,9 @@ from server.reflection import Reflection
 from server.store import Store
 from server.tls import Certificates
 from server.workers import Line
+
+if TYPE_CHECKING:
+    from server.exporter import Exporter
 
 _log = logging.getLogger(__name__)
 
@@ -303,9 +305,12 @@ def _certificates(config: Config) -> Followed[Certificates] | None:
     return Followed("certificate", files, lambda: tls.read(certificate, key, client_ca))
 
 
-def _exporter(config: Config, store: Store) -> Exporter | None:
+def _exporter(config: Config, store: Store) -> "Exporter | None":
     if not config.metrics_port:
         return None
+    # Where there are workers, a process apart brings in all that answering by HTTP needs, and these do not.
+    from server.exporter import Exporter  # noqa: PLC0415
+
     store.cells("forest_workers", {})[0] = 1
     store.cells("forest_worker_ends_total", {})
     listeners = port.listen(config.host, config.metrics_port)

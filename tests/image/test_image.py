@@ -41,6 +41,7 @@ def test_the_configuration_says_how_to_run_it_and_what_it_is(image: Any, fraud_b
     assert not {"Healthcheck", "Cmd", "Volumes"} & set(config)
     environment = dict(variable.split("=", 1) for variable in config["Env"])
     assert environment["ORT_DISABLE_TELEMETRY"] == "1"
+    assert environment["MALLOC_ARENA_MAX"] == "2"
     labels = {key: value for key, value in config["Labels"].items() if not key.startswith("io.buildah")}
     assert labels == {
         "org.opencontainers.image.title": "Forest Serving: fraud",

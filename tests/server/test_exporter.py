@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -164,3 +166,10 @@ def test_its_port_is_nobody_elses(host: str) -> None:
     again = port.listen(host, number)
     for each in again:
         each.close()
+
+
+def test_who_answers_calls_brings_in_nothing_that_answers_scrapes() -> None:
+    script = "import sys, server.server; print({'prometheus_client', 'http.server'} & sys.modules.keys())"
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert result.stdout == "set()\n"

@@ -3,6 +3,7 @@
 It stands on an interface of grpcio that is not public: what it relies upon is held here.
 """
 
+import gc
 import json
 import logging
 import math
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -168,6 +170,58 @@ def test_an_answer_that_is_no_bytes_is_a_fault_of_that_call_alone(
         wrong = channel.stream_stream("/t/Wrong")
         assert _error(lambda: list(wrong(iter([b""]), timeout=_LONG))).code() is grpc.StatusCode.INTERNAL
         assert channel.unary_unary("/t/Echo")(b"x", timeout=_LONG) == b"x"
+
+
+class _OwnError(ValueError):
+    """One that nobody else raises."""
+
+
+def _faulty(_data: bytes, _call: Call) -> bytes:
+    raise _OwnError("secret")
+
+
+def _refused(data: bytes, call: Call) -> bytes:
+    try:
+        return _faulty(data, call)
+    except ValueError as error:
+        raise StatusError(Code.INVALID_ARGUMENT, "no") from error
+
+
+def _refused_work(data: bytes, call: Call) -> Work:
+    yield
+    return _refused(data, call)
+
+
+@pytest.mark.parametrize("kind", [Unary, Exchange])
+@pytest.mark.parametrize("handle", [_refused, _refused_work, _faulty])
+def test_a_failed_call_is_forgotten_without_a_search_for_cycles(
+    start: Callable[..., GrpcioFront],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[Unary | Exchange],
+    handle: Callable[..., Any],
+) -> None:
+    # The tests' own handlers keep the faults that are logged.
+    monkeypatch.setattr(grpcio_front._log, "disabled", True)
+    front = start({"/t/Fail": kind(handle)})
+
+    def kept() -> Counter[str]:
+        return Counter(type(each).__name__ for each in gc.get_objects() if type(each) in (Call, _OwnError))
+
+    gc.collect()
+    gc.disable()
+    try:
+        # What other tests have left.
+        before = kept()
+        with _channel(front) as channel:
+            fail = channel.stream_stream("/t/Fail")
+            for _ in range(20):
+                _error(lambda: list(fail(iter([b""]), timeout=_LONG)))
+        assert _eventually(lambda: front._open == _ALONE)
+        found = kept() - before
+        # The last may still be in a variable of the front's loop.
+        assert max(found.values(), default=0) <= 1, found
+    finally:
+        gc.enable()
 
 
 def test_an_unknown_method_is_unimplemented(start: Callable[..., GrpcioFront]) -> None:
