@@ -56,10 +56,11 @@ def processes() -> set[int]:
                 found |= {int(line) for line in Path(folder, "cgroup.procs").read_text().split()}
             except OSError:
                 continue  # it went meanwhile
-    return {process for process in found if not _ended(process)}
+    return {process for process in found if not ended(process)}
 
 
-def _ended(process: int) -> bool:
+def ended(process: int) -> bool:
+    """Return whether a process has ended, though perhaps nobody has looked at it yet."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:

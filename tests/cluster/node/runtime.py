@@ -2,8 +2,10 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
+from tests.cluster.node import cgroup
 from tests.cluster.node.binaries import binary
 from tests.cluster.node.command import inside, run, succeeds
 from tests.cluster.node.part import Part
@@ -80,8 +82,15 @@ def import_pause() -> None:
 
 
 def crash(container: str) -> None:
-    """End the process of a container at once; containerd knows nothing of it before."""
-    run("ctr", f"--address={SOCKET}", "--namespace=k8s.io", "task", "kill", "--signal=SIGKILL", container)
+    """End the process of a container at once; containerd knows nothing of it before.
+
+    Returns when the process is gone, and its connections with it: that takes it a moment.
+    """
+    task = ("ctr", f"--address={SOCKET}", "--namespace=k8s.io", "task")
+    [process] = [int(line.split()[1]) for line in run(*task, "list").splitlines() if container in line]
+    run(*task, "kill", "--signal=SIGKILL", container)
+    while not cgroup.ended(process):
+        time.sleep(0.001)
 
 
 def _build_pause(archive: Path) -> None:
