@@ -16,7 +16,7 @@ def _nothing(*_: Any, **__: Any) -> None:
     """Count nothing."""
 
 
-for _method in ("started", "received", "answered", "ended", "flush"):
+for _method in ("started", "received", "answered", "ended", "ended_together", "flush"):
     setattr(MethodCalls, _method, _nothing)
 for _method in ("row", "flush"):
     setattr(Decisions, _method, _nothing)

@@ -14,6 +14,7 @@ import math
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any
@@ -24,7 +25,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from server import call_log, log
 from server.call import Call, Exchange, Handler, Metadata, Method, Subscription, Unary, Work
-from server.calls import Calls, MethodCalls
+from server.calls import Calls, End, MethodCalls
 from server.followed import Followed
 from server.port import taken
 from server.status import Code, StatusError
@@ -129,6 +130,8 @@ class GrpcioFront:
         # Calls and the request for the next one: the loop ends when there are none, after shutdown.
         self._open: set[object] = set()
         self._arrived: list[_UnaryCall | _ExchangeCall] = []
+        # Of calls that were just answered, until all that came with them are.
+        self._ends: defaultdict[MethodCalls, list[End]] = defaultdict(list)
         self._exchange_age = exchange_age
         # Until when each may last: those that began first come first.
         self._exchanges: dict[_ExchangeCall, float] = {}
@@ -248,6 +251,12 @@ class GrpcioFront:
             except BaseException:
                 _log.exception("fault while sending an answer")
                 call.abandon()
+        for counts, ends in self._ends.items():
+            try:
+                counts.ended_together(ends)
+            except BaseException:
+                _log.exception("fault while counting calls")
+        self._ends.clear()
 
     def uncommitted(self) -> BaseException | None:
         """Have on record what is to be there before answers are sent; return why it is not."""
@@ -327,7 +336,7 @@ class _UnaryCall:
                 cygrpc.ReceiveCloseOnServerOperation(_FLAGS),
             )
             _start(self._call, operations, self._finished)
-            _ended(self._calls, self.context, answer)
+            self._front._ends[self._calls].append(_end(self.context, answer))
         else:
             self._front._open.discard(self)
             _LongCall(self._front, self._call, self.context, self._calls, answer)
@@ -398,7 +407,7 @@ class _LongCall:
             self._call.cancel(int(Code.INTERNAL), _FAULT)
             self._calls.ended(self._context, Code.INTERNAL, perf_counter_ns())
             raise
-        _ended(self._calls, self._context, answer)
+        self._calls.ended_together([_end(self._context, answer)])
 
     def _closed(self, event: Any) -> None:
         self._context.cancelled = bool(event.batch_operations[0].cancelled())
@@ -664,9 +673,9 @@ def _code(answer: bytes | BaseException) -> Code:
     return answer.code if isinstance(answer, StatusError) else Code.INTERNAL
 
 
-def _ended(calls: MethodCalls, context: Call, answer: bytes | BaseException) -> None:
-    """Take note of a unary call that has been answered."""
-    calls.ended(context, _code(answer), perf_counter_ns(), answered=isinstance(answer, bytes))
+def _end(context: Call, answer: bytes | BaseException) -> End:
+    """Return the end of a unary call that has just been answered."""
+    return context, _code(answer), perf_counter_ns(), isinstance(answer, bytes)
 
 
 def _begun(work: Work) -> _Answer:

@@ -75,6 +75,26 @@ def test_a_call_that_failed_has_a_time_but_no_parts() -> None:
     assert not [key for key in store.read() if key.name == "forest_call_phase_seconds"]
 
 
+def test_a_burst_is_counted_as_its_calls_are_one_by_one() -> None:
+    ends = [
+        (code, 10 + place, code is Code.OK)
+        for place, code in enumerate(
+            [Code.OK, Code.UNAVAILABLE, Code.OK, Code.NOT_FOUND, Code.UNAVAILABLE] * 60
+        )
+    ]
+    together, apart = Store(), Store()
+    counted = Calls(together).of("/a.B/C", Unary(lambda data, _call: data))
+    counted.ended_together([(_call(0, 1, 2, 3, 4, 5), *end) for end in ends])
+    counted.flush()
+    counted = Calls(apart).of("/a.B/C", Unary(lambda data, _call: data))
+    for code, now, answered in ends:
+        counted.ended(_call(0, 1, 2, 3, 4, 5), code, now, answered=answered)
+    counted.flush()
+    assert together.read() == apart.read()
+    assert _counts(together, "grpc_server_handled_total", _LABELS | {"grpc_code": "Unavailable"}) == [120]
+    assert _counts(together, "grpc_server_msg_sent_total", _LABELS) == [120]
+
+
 @pytest.mark.parametrize("one_by_one", [True, False])
 def test_decisions_are_counted_by_outcome_and_score_and_rows_by_bin(
     mixed_bundle: Path, one_by_one: bool
