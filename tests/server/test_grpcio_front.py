@@ -32,6 +32,8 @@ from server.store import Store
 
 _ALONE = {grpcio_front._REQUEST}
 _LONG = 10.0
+# Of the addresses of localhost one may be free at a port, and another one somebody else's.
+_ADDRESS = "127.0.0.1"
 
 
 def _echo(data: bytes, _call: Call) -> bytes:
@@ -77,7 +79,9 @@ def start() -> Iterator[Callable[..., GrpcioFront]]:
         exchange_age: float = math.inf,
         calls: Calls | None = None,
     ) -> GrpcioFront:
-        front = GrpcioFront("front", methods, "localhost:0", options, exchange_age=exchange_age, calls=calls)
+        front = GrpcioFront(
+            "front", methods, _ADDRESS + ":0", options, exchange_age=exchange_age, calls=calls
+        )
         front.start()
         fronts.append(front)
         return front
@@ -97,7 +101,7 @@ def start() -> Iterator[Callable[..., GrpcioFront]]:
 def _channel(front: GrpcioFront, *options: tuple[str, Any]) -> Iterator[grpc.Channel]:
     # A pool of its own: a connection of its own.
     with grpc.insecure_channel(
-        f"localhost:{front.port}", (("grpc.use_local_subchannel_pool", 1), *options)
+        f"{_ADDRESS}:{front.port}", (("grpc.use_local_subchannel_pool", 1), *options)
     ) as channel:
         yield channel
 
@@ -273,7 +277,7 @@ def test_an_oversized_request_is_refused_and_the_error_says_both_sizes(
 def test_many_calls_at_once_each_get_their_own_answer(start: Callable[..., GrpcioFront]) -> None:
     front = start({"/t/Echo": Unary(lambda data, _call: data * 2)})
     channels = [
-        grpc.insecure_channel(f"localhost:{front.port}", (("grpc.use_local_subchannel_pool", 1),))
+        grpc.insecure_channel(f"{_ADDRESS}:{front.port}", (("grpc.use_local_subchannel_pool", 1),))
         for _ in range(4)
     ]
     try:
@@ -494,7 +498,7 @@ def test_a_client_that_vanishes_leaves_nothing_behind(start: Callable[..., Grpci
     burst = _Burst()
     front = start({"/t/Hold": Unary(burst.hold), "/t/Watch": watched.method, "/t/Echo": Unary(_echo)})
     client = subprocess.Popen(
-        [sys.executable, "-c", _VANISHING, f"localhost:{front.port}"],
+        [sys.executable, "-c", _VANISHING, f"{_ADDRESS}:{front.port}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -520,7 +524,7 @@ def test_what_is_no_http2_does_no_harm(start: Callable[..., GrpcioFront]) -> Non
         bytes(1000),
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff",
     ):
-        with socket.create_connection(("localhost", front.port)) as connection:
+        with socket.create_connection((_ADDRESS, front.port)) as connection:
             connection.sendall(junk)
     with _channel(front) as channel:
         assert channel.unary_unary("/t/Echo")(b"x", timeout=_LONG) == b"x"
