@@ -110,9 +110,7 @@ class MethodCalls:
         with self._lock:
             self._sent[0] += 1
         if call.scored:
-            self._notes.append(_note(call, 0))
-            if len(self._notes) >= _NOTED:
-                self.flush()
+            self._note([_marks(call, 0)])
 
     def ended(self, call: Call, code: int, now: int, *, answered: bool = False) -> None:
         """Take note of a call's end.
@@ -151,9 +149,7 @@ class MethodCalls:
                     call.scored = 0
             self._succeeded[0] += succeeded
             self._sent[0] += sent
-        self._notes.extend([_note(call, now) for call, _, now, _ in ends])
-        if len(self._notes) >= _NOTED:
-            self.flush()
+        self._note([_marks(call, now) for call, _, now, _ in ends])
         if told or (log and succeeded < len(ends)):
             for call, code, now, _ in ends:
                 if told or code:
@@ -179,6 +175,11 @@ class MethodCalls:
             span = self._tracing.ended(method, call, code, now, unary=not self._streams)
         if self._log:
             self._log.ended(method, call, code, now - call.opened, span, unary=not self._streams)
+
+    def _note(self, marks: Sequence[tuple[int, ...]]) -> None:
+        self._notes.extend(marks)
+        if len(self._notes) >= _NOTED:
+            self.flush()
 
     def _count_times(self, notes: NDArray[np.int64]) -> None:
         ended = notes[notes[:, _ENDED] > 0]
@@ -235,7 +236,7 @@ class Calls:
             calls.flush()
 
 
-def _note(call: Call, now: int) -> tuple[int, ...]:
+def _marks(call: Call, now: int) -> tuple[int, ...]:
     return call.opened, call.arrived, call.begun, call.decoded, call.scored, call.finished, now
 
 

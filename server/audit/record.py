@@ -21,9 +21,10 @@ REQUEST_ID = 256
 """So many characters of a request's id are told: each row of a batch has it, and it may be as long as a
 request may be large."""
 
-_NUMPY = orjson.OPT_SERIALIZE_NUMPY
-
 _dumps = orjson.dumps
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
+# Of a line whose inputs come last.
+_END = b"}}\n"
 
 
 class Form:
@@ -80,14 +81,13 @@ class Form:
         else:
             self._estimate = decision
         bundle = tuple(_literal(text) for text in (manifest.model, manifest.version, digest))
-        names = [_dumps(features[place].name) + b":" for place in kept]
-        self._names = names
+        self._names = [_dumps(features[place].name) + b":" for place in kept]
         begin, end = b"", b""
         if self._plain:
             # Where a line begins, the one before has come to its last value.
-            begin, end = b"}}\n", b',"inputs":{' + names[0].replace(b"%", b"%%")
+            begin, end = _END, b',"inputs":{' + self._names[0].replace(b"%", b"%%")
             # Every other one has room for a value; the first one for a line's beginning.
-            self._woven = [each for name in names for each in (b"," + name, b"")]
+            self._woven = [each for name in self._names for each in (b"," + name, b"")]
         self._heads = [
             begin
             + b'{"time":"%b.%06dZ","request_id":%b,"row":%b,"caller":%b,'
@@ -144,8 +144,8 @@ class Form:
         woven = self._woven * len(heads)
         woven[:: len(self._woven)] = heads
         woven[1::2] = _texts_of(rows.ravel())
-        woven[0] = woven[0][3:]
-        woven.append(b"}}\n")
+        woven[0] = woven[0].removeprefix(_END)
+        woven.append(_END)
         return b"".join(woven)
 
     def _kept_of(self, values: bytes) -> bytes:

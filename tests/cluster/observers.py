@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from urllib.parse import urlencode
 from gitops.layout import PROD, STAGING
 from tests.cluster.images import Images
 from tests.cluster.kubernetes import Kubernetes, Object
+from tests.cluster.node.binaries import tool
 
 NAMESPACE = "monitoring"
-_ROOT = Path(__file__).parents[2]
-_MONITORING = _ROOT / "kustomize" / "monitoring"
+_MONITORING = Path(__file__).parents[2] / "kustomize" / "monitoring"
 _COLLECTOR = Path(__file__).with_name("collector.py")
 # What prometheus-kubernetes.yaml asks of a cluster, and no more.
 _RULES = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
@@ -65,10 +64,7 @@ def start_prometheus(kubernetes: Kubernetes, images: Images, folder: Path) -> Pr
     """
     if not shutil.which("go"):
         return None
-    tool = subprocess.run(
-        [_ROOT / ".ci" / "tool", "prometheus"], stdout=subprocess.PIPE, text=True, check=True, timeout=800
-    )
-    shutil.copy(Path(tool.stdout.strip()) / "prometheus", folder)
+    shutil.copy(tool("prometheus"), folder)
     (folder / "Containerfile").write_text(_CONTAINERFILE)
     image = images.build_file(folder, folder / "Containerfile", "prometheus")
 

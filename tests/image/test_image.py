@@ -123,10 +123,17 @@ def test_the_sbom_lists_every_locked_package_with_its_hash_and_the_bundle(
     assert not re.search(r"https?://|/tmp|20\d\d-\d\d", image.sbom.read_text())
 
 
-def test_the_same_inputs_give_the_same_layers_and_sbom(  # noqa: PLR0917 - fixtures
+@pytest.fixture
+def make(
+    builder: dict[str, str], settings: dict[str, str]
+) -> Callable[[Path, str], subprocess.CompletedProcess[str]]:
+    """Return a function that runs `make image` in a folder, for an image of a name."""
+    return lambda context, name: _make(context, builder, **settings, IMAGE=f"localhost/{name}")
+
+
+def test_the_same_inputs_give_the_same_layers_and_sbom(
     image: Any,
-    builder: dict[str, str],
-    settings: dict[str, str],
+    make: Callable[[Path, str], subprocess.CompletedProcess[str]],
     write_context: Callable[[Path], Path],
     push: Callable[[str], Any],
     tmp_path: Path,
@@ -136,7 +143,7 @@ def test_the_same_inputs_give_the_same_layers_and_sbom(  # noqa: PLR0917 - fixtu
         path.chmod(0o700 if path.is_dir() or path.name == "build.sh" else 0o600)
         if path.name != "manifest.json":
             os.utime(path, (1e9, 1e9))
-    said = _make(context, builder, **settings, IMAGE="localhost/again")
+    said = make(context, "again")
     assert said.returncode == 0, said.stderr
     # Other modes are other files to buildah: it ran everything again, as another machine would.
     ran = re.findall(r"STEP \d+/\d+: RUN .*\n(.*)", said.stdout)
@@ -259,8 +266,7 @@ def test_with_another_bundle_pinned_it_is_not_ready(start: Callable[..., Any], f
 )
 def test_a_bundle_that_would_be_refused_makes_no_image(  # noqa: PLR0917 - fixtures
     image: Any,
-    builder: dict[str, str],
-    settings: dict[str, str],
+    make: Callable[[Path, str], subprocess.CompletedProcess[str]],
     write_context: Callable[[Path], Path],
     tmp_path: Path,
     name: str,
@@ -276,7 +282,7 @@ def test_a_bundle_that_would_be_refused_makes_no_image(  # noqa: PLR0917 - fixtu
         os.utime(path, (4e9, 4e9))
     else:
         path.write_bytes(path.read_bytes()[:-1] + b"x")
-    said = _make(context, builder, **settings, IMAGE="localhost/refused")
+    said = make(context, "refused")
     assert said.returncode != 0
     assert text in said.stdout + said.stderr
     assert not (context / "build").exists()
@@ -286,17 +292,16 @@ def _created(folder: Path) -> str:
     return created.to_text(int((folder / "manifest.json").stat().st_mtime))
 
 
-def test_an_image_of_a_bundle_without_a_time_tells_none(  # noqa: PLR0917 - fixtures
+def test_an_image_of_a_bundle_without_a_time_tells_none(
     image: Any,
-    builder: dict[str, str],
-    settings: dict[str, str],
+    make: Callable[[Path, str], subprocess.CompletedProcess[str]],
     write_context: Callable[[Path], Path],
     push: Callable[[str], Any],
     tmp_path: Path,
 ) -> None:
     context = write_context(tmp_path / "context")
     os.utime(context / "models/fraud/1.0.0/manifest.json", (0, 0))
-    said = _make(context, builder, **settings, IMAGE="localhost/timeless")
+    said = make(context, "timeless")
     assert said.returncode == 0, said.stderr
     config, layers = push(said.stdout.splitlines()[-3])
     assert "org.opencontainers.image.created" not in config["config"]["Labels"]
